@@ -1,0 +1,84 @@
+"""A dataset in encoded form: where its bytes lie, in what transfer syntax, and its decoded form once asked for."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+
+class Source(Protocol):
+    """Bytes to be sent, read at most a run at a time."""
+
+    size: int
+    """How many bytes there are."""
+
+    def read_into(self, offset: int, views: Sequence[memoryview]) -> None:
+        """Fill all ``views``, one after the other, from ``offset`` on."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class BytesSource:
+    """A source in memory."""
+
+    __slots__ = ("_view", "size")
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._view = memoryview(data)
+        self.size = len(self._view)
+
+    def read_into(self, offset: int, views: Sequence[memoryview]) -> None:
+        for view in views:
+            end = offset + len(view)
+            view[:] = self._view[offset:end]
+            offset = end
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Encoded:
+    """A received or stored dataset, shared by a message and its events.
+
+    ``data`` holds the bytes, or ``path`` and ``offset`` say where in a file they start (``data`` is then None).
+    What it decodes to is computed once, by whoever asks first; an error is kept and raised again.
+    """
+
+    __slots__ = ("_lock", "_outcome", "data", "error", "offset", "path", "size", "transfer_syntax")
+
+    def __init__(
+        self,
+        transfer_syntax: str,
+        data: bytes | bytearray | None = None,
+        *,
+        path: str | None = None,
+        offset: int = 0,
+        size: int | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        self.transfer_syntax = transfer_syntax
+        self.data = data
+        self.path = path
+        self.offset = offset
+        self.size = size if size is not None else len(data) if data is not None else 0
+        self.error = error
+        """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
+        self._lock = threading.Lock()
+        self._outcome: tuple[Any, Exception | None] | None = None
+
+    def decoded(self, decode: Callable[["Encoded"], Any]) -> Any:
+        """What ``decode`` makes of this, computed at the first call only."""
+        with self._lock:
+            if self._outcome is None:
+                try:
+                    self._outcome = (decode(self), None)
+                except Exception as error:  # noqa: BLE001 - whatever the decoder raises is the outcome, kept for all
+                    self._outcome = (None, error)
+            value, failure = self._outcome
+        if failure is not None:
+            raise failure
+        return value
+
+    def __repr__(self) -> str:
+        place = f" in {self.path!r}" if self.path else ""
+        return f"Encoded({self.size} bytes of {self.transfer_syntax}{place})"

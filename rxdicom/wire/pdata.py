@@ -1,0 +1,89 @@
+"""Fragmentation (PS3.8 Annex E, PS3.7 Annex F): a message as runs of P-DATA-TF PDUs, made while they are sent."""
+
+from collections.abc import Iterator
+
+from rxdicom.errors import ArgumentError
+from rxdicom.wire.dimse import Message, encode_command_set
+from rxdicom.wire.encoded import Source
+from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
+
+OVERHEAD = HEADER_SIZE + PDV_HEADER.size
+"""Bytes of headers in front of each fragment that is sent alone in its PDU."""
+RUN_SIZE = 262144
+"""Bytes of PDUs that are prepared at a time: large enough for few system calls, small enough for the CPU's cache."""
+UNLIMITED_LENGTH = 131072
+"""PDU length used towards a peer that sets no limit."""
+
+_COMMAND, _LAST = 1, 2
+
+
+def fragment_length(maximum_length: int) -> int:
+    """Data bytes per fragment, even, for a peer's maximum length (0 is unlimited).
+
+    >>> fragment_length(16384)
+    16378
+    """
+    if maximum_length == 0:
+        return UNLIMITED_LENGTH - PDV_HEADER.size
+    if maximum_length < 8:
+        raise ArgumentError(f"the peer's maximum PDU length {maximum_length} leaves no room for data")
+    return (maximum_length - PDV_HEADER.size) & ~1
+
+
+def command_pdus(message: Message, maximum_length: int) -> bytes:
+    """The command set of a message as one or more P-DATA-TF."""
+    command = encode_command_set(message.command)
+    step = fragment_length(maximum_length)
+    pieces = [command[at : at + step] for at in range(0, len(command), step)]
+    return b"".join(
+        fragment_header(len(piece), message.context_id, _COMMAND | (_LAST if index == len(pieces) - 1 else 0)) + piece
+        for index, piece in enumerate(pieces)
+    )
+
+
+def fragment_header(length: int, context_id: int, control: int) -> bytes:
+    """The headers, of PDU and PDV, in front of a fragment of ``length`` bytes."""
+    return HEADER.pack(P_DATA_TF, length + PDV_HEADER.size) + PDV_HEADER.pack(length + 2, context_id, control)
+
+
+def message_runs(message: Message, source: Source | None, maximum_length: int) -> Iterator[bytes | memoryview]:
+    """The message as runs of whole PDUs; each must be sent before the next is asked for, which reuses its memory.
+
+    The command set and the first fragments of the dataset share the first run. ``source`` is read a run at a time
+    and closed at the end, also when the generator is closed early.
+    """
+    command = command_pdus(message, maximum_length)
+    if source is None:
+        yield command
+        return
+    try:
+        yield from _data_runs(command, message.context_id, source, fragment_length(maximum_length))
+    finally:
+        source.close()
+
+
+def _data_runs(command: bytes, context_id: int, source: Source, step: int) -> Iterator[memoryview]:
+    size, position = source.size, 0
+    # An empty dataset still is one fragment, the last (PS3.7 §F): the peer waits for it.
+    fragments = max(1, -(-size // step))
+    per_run = max(1, (RUN_SIZE - len(command)) // (step + OVERHEAD))
+    # At most one run, but not more than there is to send: most messages are small.
+    room = len(command) + (min(size, per_run * step) + min(fragments, per_run) * OVERHEAD)
+    buffer = bytearray(room)
+    run = memoryview(buffer)
+    buffer[: len(command)] = command
+    end = len(command)
+    header = fragment_header(step, context_id, 0)
+    for first in range(0, fragments, per_run):
+        views: list[memoryview] = []
+        start = position
+        for _ in range(min(per_run, fragments - first)):
+            length = min(step, size - position)
+            position += length
+            last = position == size
+            buffer[end : end + OVERHEAD] = fragment_header(length, context_id, _LAST) if last else header
+            views.append(run[end + OVERHEAD : end + OVERHEAD + length])
+            end += OVERHEAD + length
+        source.read_into(start, views)
+        yield run[:end]
+        end = 0
