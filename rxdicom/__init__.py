@@ -1,0 +1,110 @@
+"""rxdicom: a DICOM network stack in which every event is an Observable and every service a pure function.
+
+Everything here is loaded on first use, so that ``from rxdicom import AE, evt`` stays cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rxdicom import evt
+    from rxdicom.errors import (
+        ArgumentError,
+        AssociationAborted,
+        AssociationRejected,
+        AssociationReleased,
+        ConnectionFailed,
+        DatasetError,
+        InvalidFile,
+        LocalUsageError,
+        NoAcceptedContext,
+        PeerProtocolError,
+        RxDicomError,
+        StateError,
+        TimedOut,
+    )
+    from rxdicom.presentation import build_context, build_role
+    from rxdicom.protocol.policy import Limits, Policy, Timeouts
+    from rxdicom.runtimes.threads.ae import AE
+    from rxdicom.runtimes.threads.association import Association
+    from rxdicom.runtimes.threads.server import AssociationServer
+    from rxdicom.sop_class import register_uid
+    from rxdicom.status import Status
+    from rxdicom.wire.uids import DEFAULT_TRANSFER_SYNTAXES
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AE": "rxdicom.runtimes.threads.ae",
+    "Association": "rxdicom.runtimes.threads.association",
+    "AssociationServer": "rxdicom.runtimes.threads.server",
+    "Limits": "rxdicom.protocol.policy",
+    "Policy": "rxdicom.protocol.policy",
+    "Timeouts": "rxdicom.protocol.policy",
+    "Status": "rxdicom.status",
+    "build_context": "rxdicom.presentation",
+    "build_role": "rxdicom.presentation",
+    "register_uid": "rxdicom.sop_class",
+    "DEFAULT_TRANSFER_SYNTAXES": "rxdicom.wire.uids",
+    "ALL_TRANSFER_SYNTAXES": "rxdicom.presentation",
+    **dict.fromkeys(
+        (
+            "ArgumentError",
+            "AssociationAborted",
+            "AssociationRejected",
+            "AssociationReleased",
+            "ConnectionFailed",
+            "DatasetError",
+            "InvalidFile",
+            "LocalUsageError",
+            "NoAcceptedContext",
+            "PeerProtocolError",
+            "RxDicomError",
+            "StateError",
+            "TimedOut",
+        ),
+        "rxdicom.errors",
+    ),
+}
+
+__all__ = [
+    "AE",
+    "ALL_TRANSFER_SYNTAXES",
+    "DEFAULT_TRANSFER_SYNTAXES",
+    "ArgumentError",
+    "Association",
+    "AssociationAborted",
+    "AssociationRejected",
+    "AssociationReleased",
+    "AssociationServer",
+    "ConnectionFailed",
+    "DatasetError",
+    "InvalidFile",
+    "Limits",
+    "LocalUsageError",
+    "NoAcceptedContext",
+    "PeerProtocolError",
+    "Policy",
+    "RxDicomError",
+    "StateError",
+    "Status",
+    "TimedOut",
+    "Timeouts",
+    "build_context",
+    "build_role",
+    "evt",
+    "register_uid",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "evt":
+        return import_module("rxdicom.evt")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rxdicom' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

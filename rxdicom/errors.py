@@ -27,6 +27,10 @@ class InvalidFile(ArgumentError):
     """A file that should be sent is not a DICOM file (PS3.10 §7), or lacks what a C-STORE needs."""
 
 
+class DatasetError(RxDicomError, ValueError):
+    """A dataset cannot be decoded from, or encoded to, its transfer syntax."""
+
+
 class ConnectionFailed(RxDicomError, ConnectionError):
     """No transport connection: unknown host, refused, unreachable, or the TLS handshake failed."""
 

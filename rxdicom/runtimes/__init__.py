@@ -1,0 +1,1 @@
+"""The runtimes: sockets, TLS, timers, files, threads and tasks. No protocol decision is made here."""

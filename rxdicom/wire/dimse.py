@@ -184,7 +184,7 @@ COMMANDS: dict[Command, tuple[frozenset[str], frozenset[str], str]] = {
     Command.N_EVENT_REPORT_RQ: _row(f"MessageID {_AFFECTED} EventTypeID", dataset="maybe"),
     Command.N_EVENT_REPORT_RSP: _row(_REPLY, f"{_AFFECTED} EventTypeID {_FAILURE}", dataset="maybe"),
     Command.N_GET_RQ: _row(f"MessageID {_REQUESTED}", "AttributeIdentifierList"),
-    Command.N_GET_RSP: _row(_REPLY, f"{_AFFECTED} {_FAILURE}", dataset="maybe"),
+    Command.N_GET_RSP: _row(_REPLY, f"{_AFFECTED} AttributeIdentifierList {_FAILURE}", dataset="maybe"),
     Command.N_SET_RQ: _row(f"MessageID {_REQUESTED}", dataset="always"),
     Command.N_SET_RSP: _row(_REPLY, f"{_AFFECTED} AttributeIdentifierList {_FAILURE}", dataset="maybe"),
     Command.N_ACTION_RQ: _row(f"MessageID {_REQUESTED} ActionTypeID", dataset="maybe"),

@@ -4,6 +4,7 @@ Every record has ``item_type``, ``body()`` (what follows the item's header) and 
 skipped, as PS3.8 §9.3.1 asks for; wrong lengths raise :class:`~rxdicom.errors.PeerProtocolError`.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import ClassVar, Protocol, Self
@@ -23,6 +24,7 @@ MAX_USER_ITEMS = 1024
 _HEADER = Struct(">BxH")
 _U16 = Struct(">H")
 _U32 = Struct(">I")
+_ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 def invalid(message: str) -> PeerProtocolError:
@@ -51,10 +53,19 @@ def split_items(body: bytes, where: str) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
+def unescaped(encoded: bytes) -> bytes:
+    r"""Text in which bytes above 7FH were made visible on receipt, as it came: an answer echoes AE titles and UIDs.
+
+    >>> unescaped(rb"PACS\xe9")
+    b'PACS\xe9'
+    """
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), encoded)
+
+
 def uid_bytes(uid: str) -> bytes:
     """A UID as it goes into an item: not padded (PS3.8 Annex F)."""
     try:
-        return uid.encode("ascii")
+        return unescaped(uid.encode("ascii"))
     except UnicodeEncodeError:
         raise ArgumentError(f"{uid!r} is not a UID; give digits and dots") from None
 

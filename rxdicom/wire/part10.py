@@ -1,7 +1,6 @@
 """The head of a DICOM file (PS3.10 §7): what it holds, how it is encoded, where its data set begins. Works on bytes
 that others have read and does no I/O, so that a file can be sent as it lies on disk, never decoded."""
 
-import re
 import zlib
 from struct import Struct, pack
 from typing import Final
@@ -31,7 +30,7 @@ _FIRST_LENGTH_LIMIT = 1 << 13
 """No data set begins with a longer element; more than that is another encoding, misread as an implicit VR length."""
 
 _DEFLATED = frozenset({DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
-"""Deflated, and the two JPIP referenced deflate syntaxes (PS3.5 A.5, A.7, A.11): the whole data set is deflated."""
+"""Deflated, and the two JPIP referenced deflate syntaxes (PS3.5 A.5, A.7, A.12): the whole data set is deflated."""
 
 _PREFIX_END = 132
 _META_GROUP = b"\x02\0"
@@ -47,7 +46,6 @@ _DATASET_TAGS = (0, _DATASET_INSTANCE)
 _VR_16 = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _VR_32 = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _DONE, _SHORT, _LOST = "done", "short", "lost"
-_UID = re.compile(r"[0-9.]+")
 
 
 @frozen
@@ -99,26 +97,19 @@ def read_head(start: bytes | memoryview, final: bool = False) -> FileHead | None
     final = final or end == HEAD_LIMIT
     if end < _PREFIX_END and not final:
         return None
-    prefixed = bytes(start[128:_PREFIX_END]) == b"DICM"
-    values, offset, state = _read_meta(start, _PREFIX_END if prefixed else 0, end)
+    meta_at = _PREFIX_END if bytes(start[128:_PREFIX_END]) == b"DICM" else 0
+    values, offset, state = _read_meta(start, meta_at, end)
     if state is _LOST:
         raise InvalidFile(f"the file meta information cannot be read from byte {offset} on; repair it or leave it out")
-    if offset + 8 > end:
+    if state is _SHORT:
         if final:
-            raise InvalidFile(_ends_early(end, prefixed or bool(values)))
+            raise InvalidFile(_ends_early(offset, end))
         return None
     declared = _uid(values, "Transfer Syntax UID", _SYNTAX)
-    deflated = declared in _DEFLATED
-    dataset, complete = _inflate(start[offset:end]) if deflated else (start, final)
-    at, stop = (0, len(dataset)) if deflated else (offset, end)
-    if stop - at < 8 and not (complete or final):
+    dataset = _read_dataset(start, offset, end, declared, final)
+    if dataset is None:
         return None
-    coding = _coding_of(bytes(dataset[at : at + 8]), declared)
-    if coding is None:
-        raise InvalidFile(_no_dataset(declared, prefixed or bool(values)))
-    found, _, state = _scan(dataset, at, stop, coding, *_DATASET_TAGS)
-    if state is _SHORT and not (complete or final):
-        return None
+    coding, found = dataset
     values |= found
     sop_class = _uid(values, "SOP Class UID", _DATASET_CLASS, _CLASS)
     instance = _uid(values, "SOP Instance UID", _DATASET_INSTANCE, _INSTANCE)
@@ -144,14 +135,35 @@ def _read_meta(start: bytes | memoryview, at: int, end: int) -> tuple[dict[int, 
     return _scan(start, at, end, _LITTLE if _is_vr(first[4:6]) else _IMPLICIT, *_META_TAGS)
 
 
+def _read_dataset(
+    start: bytes | memoryview, at: int, end: int, declared: str, final: bool
+) -> tuple[_Coding, dict[int, bytes]] | None:
+    """How the data set at ``at`` is encoded and the UIDs in its head, or None if more bytes are needed to say."""
+    offset, limit, size = at, HEAD_LIMIT, end
+    if declared in _DEFLATED:
+        start, ended = _inflate(start[at:end])
+        at, end, limit, final = 0, len(start), _INFLATE_LIMIT, final or ended
+        if end < 8 and not final:
+            return None
+    coding = _coding_of(bytes(start[at : at + 8]), declared)
+    if coding is None:
+        raise InvalidFile(_no_dataset(offset, declared))
+    found, at, state = _scan(start, at, end, coding, *_DATASET_TAGS)
+    if state is _SHORT and not final:
+        return None
+    if state is _SHORT and at < end < limit:
+        raise InvalidFile(f"cut off within the data set, at byte {size}; get it anew from where it came")
+    return coding, found
+
+
 def _scan(
     data: bytes | memoryview, at: int, end: int, coding: _Coding, lowest: int, highest: int
 ) -> tuple[dict[int, bytes], int, str]:
     """Walk over the elements in ``data[at:end]`` while their tags are from ``lowest`` to ``highest``.
 
-    Returns the values of the wanted ones, where the walk ended, and why: ``_DONE`` at a tag outside, ``_SHORT`` for want
-    of bytes, ``_LOST`` at what is no element. Sequences of undefined length are walked through: every step takes at
-    least eight bytes, and nothing is copied but wanted values.
+    Returns the values of the wanted ones, where the walk ended, and why: ``_DONE`` at a tag outside, ``_SHORT`` where
+    the bytes ran out, ``_LOST`` at what is no element. Sequences of undefined length are walked through: every step
+    takes at least eight bytes, and nothing is copied but wanted values.
     """
     header, long_length, vr_16 = coding.header.unpack_from, coding.length.unpack_from, coding.vr_16
     values: dict[int, bytes] = {}
@@ -159,7 +171,7 @@ def _scan(
     while at + 8 <= end:
         group, element, vr, length = header(data, at)
         tag = group << 16 | element
-        if not depth and not lowest <= tag <= highest:
+        if not (lowest <= tag <= highest or depth):
             return values, at, _DONE
         value = at + 8
         if vr not in vr_16 or group == _ITEM_GROUP:
@@ -172,20 +184,18 @@ def _scan(
             else:
                 length = long_length(data, value)[0]
                 value += 4
-        if length == _UNDEFINED:
-            if vr == b"UN":  # its content is implicit VR whatever is around it (PS3.5 §6.2.2)
-                return values, at, _LOST
-            depth += 1
-            at = value
-            continue
+            if length == _UNDEFINED:
+                if vr == b"UN":  # its content is in implicit VR whatever is around it (PS3.5 §6.2.2)
+                    return values, at, _LOST
+                depth += 1
+                at = value
+                continue
         after = value + length
-        if after > HEAD_LIMIT:
-            return values, at, _LOST
+        if after > end:
+            return values, at, _LOST if after > HEAD_LIMIT else _SHORT
         if depth:
             depth -= tag in _DELIMITERS
         elif tag in _WANTED:
-            if after > end:
-                break
             values[tag] = bytes(data[value:after])
         at = after
     return values, at, _SHORT
@@ -230,7 +240,7 @@ def _uid(values: dict[int, bytes], name: str, *tags: int) -> str:
         uid = clean_uid(raw) if raw else ""
         if not uid:
             continue
-        if len(uid) > _UID_LIMIT or not _UID.fullmatch(uid):
+        if len(uid) > _UID_LIMIT or not uid.replace(".", "").isdecimal():
             shown = repr(uid if len(uid) <= _UID_LIMIT else uid[:_UID_LIMIT] + "…")
             raise InvalidFile(
                 f"the {name} ({tag >> 16:04X},{tag & 0xFFFF:04X}) is {shown}, which is no UID; correct it"
@@ -239,18 +249,18 @@ def _uid(values: dict[int, bytes], name: str, *tags: int) -> str:
     return ""
 
 
-def _ends_early(end: int, is_dicom: bool) -> str:
+def _ends_early(offset: int, end: int) -> str:
     if not end:
         return "an empty file; leave it out"
     if end == HEAD_LIMIT:
         return f"no data set begins within the first {HEAD_LIMIT} bytes; leave it out"
-    if is_dicom:
-        return f"no data set: the file ends at byte {end}, perhaps cut off; get it anew from where it came"
+    if offset:
+        return f"no data set: cut off at byte {end}; get it anew from where it came"
     return f"not a DICOM file: {end} bytes without file meta information or data set; leave it out"
 
 
-def _no_dataset(declared: str, is_dicom: bool) -> str:
-    if not is_dicom:
+def _no_dataset(offset: int, declared: str) -> str:
+    if not offset:
         return "not a DICOM file: no 'DICM' at byte 128 and no data set at its start; leave it out"
     if declared:
         return f"no data set in transfer syntax {declared} follows the file meta information; repair it or leave it out"
@@ -268,8 +278,9 @@ def encode_head(
 ) -> bytes:
     """Preamble, prefix and file meta information (PS3.10 §7.1) to be written before a data set as it was received.
 
-    An empty version name or AE title is left out. What a peer sent is kept as it is, even where it is no UID: characters
-    outside ASCII are written as escapes. A value beyond 65,534 bytes is an :exc:`~rxdicom.errors.ArgumentError`.
+    An empty version name or AE title is left out. What a peer sent is kept as it is, even where it is no UID, but
+    characters outside ASCII are written as escapes. A value of more than 65,534 bytes raises
+    :exc:`~rxdicom.errors.ArgumentError`.
     """
     rows = (
         (0x02, b"UI", sop_class_uid),

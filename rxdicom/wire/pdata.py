@@ -1,6 +1,6 @@
 """Fragmentation (PS3.8 Annex E, PS3.7 Annex F): a message as runs of P-DATA-TF PDUs, made while they are sent."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from rxdicom.errors import ArgumentError
 from rxdicom.wire.dimse import Message, encode_command_set
@@ -12,7 +12,7 @@ OVERHEAD = HEADER_SIZE + PDV_HEADER.size
 RUN_SIZE = 262144
 """Bytes of PDUs that are prepared at a time: large enough for few system calls, small enough for the CPU's cache."""
 UNLIMITED_LENGTH = 131072
-"""PDU length used towards a peer that sets no limit."""
+"""PDU length used towards a peer that sets no limit, or a higher one: it bounds what a run allocates."""
 
 _COMMAND, _LAST = 1, 2
 
@@ -23,11 +23,10 @@ def fragment_length(maximum_length: int) -> int:
     >>> fragment_length(16384)
     16378
     """
-    if maximum_length == 0:
-        return UNLIMITED_LENGTH - PDV_HEADER.size
-    if maximum_length < 8:
-        raise ArgumentError(f"the peer's maximum PDU length {maximum_length} leaves no room for data")
-    return (maximum_length - PDV_HEADER.size) & ~1
+    length = min(maximum_length or UNLIMITED_LENGTH, UNLIMITED_LENGTH)
+    if length < 8:
+        raise ArgumentError(f"the peer's maximum PDU length {length} leaves no room for data")
+    return (length - PDV_HEADER.size) & ~1
 
 
 def command_pdus(message: Message, maximum_length: int) -> bytes:
@@ -46,20 +45,31 @@ def fragment_header(length: int, context_id: int, control: int) -> bytes:
     return HEADER.pack(P_DATA_TF, length + PDV_HEADER.size) + PDV_HEADER.pack(length + 2, context_id, control)
 
 
-def message_runs(message: Message, source: Source | None, maximum_length: int) -> Iterator[bytes | memoryview]:
+def message_runs(
+    message: Message, source: Source | None, maximum_length: int
+) -> Generator[bytes | memoryview, None, None]:
     """The message as runs of whole PDUs; each must be sent before the next is asked for, which reuses its memory.
 
     The command set and the first fragments of the dataset share the first run. ``source`` is read a run at a time
-    and closed at the end, also when the generator is closed early.
+    and closed at the end, also when a run fails or the generator is closed early, or before its first run.
     """
-    command = command_pdus(message, maximum_length)
-    if source is None:
-        yield command
-        return
+    runs = _runs(message, source, maximum_length)
+    # Into its try: a generator that was never started would not close its source.
+    next(runs)
+    return runs
+
+
+def _runs(message: Message, source: Source | None, maximum_length: int) -> Generator[bytes | memoryview, None, None]:
     try:
-        yield from _data_runs(command, message.context_id, source, fragment_length(maximum_length))
+        yield b""
+        command = command_pdus(message, maximum_length)
+        if source is None:
+            yield command
+        else:
+            yield from _data_runs(command, message.context_id, source, fragment_length(maximum_length))
     finally:
-        source.close()
+        if source is not None:
+            source.close()
 
 
 def _data_runs(command: bytes, context_id: int, source: Source, step: int) -> Iterator[memoryview]:

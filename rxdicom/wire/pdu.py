@@ -5,7 +5,7 @@ is written by :mod:`rxdicom.wire.pdata` and read in place by :mod:`rxdicom.proto
 """
 
 from collections.abc import Callable
-from struct import Struct
+from struct import Struct, error
 from typing import Any, ClassVar, TypeVar
 
 from attrs import frozen
@@ -26,6 +26,7 @@ from rxdicom.wire.items import (
     parse_user_information,
     split_items,
     uid_bytes,
+    unescaped,
 )
 from rxdicom.wire.uids import APPLICATION_CONTEXT, clean_uid
 
@@ -185,7 +186,7 @@ def encode_ae_title(title: str) -> bytes:
     >>> encode_ae_title("STORESCP")
     b'STORESCP        '
     """
-    encoded = title.encode("ascii", "backslashreplace")
+    encoded = unescaped(title.encode("ascii", "backslashreplace"))
     if len(encoded) > 16:
         raise ArgumentError(f"AE title {title!r} has {len(encoded)} characters; 16 is the most")
     return encoded.ljust(16)
@@ -199,10 +200,17 @@ def decode_ae_title(raw: bytes) -> str:
 def encode_pdu(pdu: PDU) -> bytes:
     """The bytes of a PDU, header included.
 
+    Raises :class:`~rxdicom.errors.ArgumentError` for values that its fields cannot hold.
+
     >>> encode_pdu(ReleaseRQ()).hex()
     '05000000000400000000'
     """
-    body = _ENCODERS[pdu.pdu_type](pdu)
+    try:
+        body = _ENCODERS[pdu.pdu_type](pdu)
+    except ArgumentError:
+        raise
+    except (error, ValueError) as reason:
+        raise ArgumentError(f"{pdu.name} cannot be encoded: {reason}") from None
     return HEADER.pack(pdu.pdu_type, len(body)) + body
 
 

@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 VERSION = 1
 """Part of each cache folder's name: to be raised whenever the content of the generated files changes."""
 
-Shape = tuple[int, int, int]
-"""Frames, rows and columns of an image; a pixel has two bytes."""
+Shape = tuple[int, int]
+"""Rows and columns of an image; a pixel has two bytes."""
 
 Content = tuple[int, str]
 """The length in bytes of a dataset without its file meta information, and its digest."""
 
-_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-_MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE = "1.2.840.10008.5.1.4.1.1.7.3"
-_EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _META_START = b"DICM\x02\x00\x00\x00UL\x04\x00"
 
 
@@ -52,7 +49,7 @@ def prepare(cache: Path, shape: Shape, count: int) -> Batch:
 
 
 def complaint(expected: tuple[Content, ...], folder: Path) -> str | None:
-    """Say what is wrong with the files in a folder: their number, their dataset bytes or their content; None: nothing."""
+    """Say what is wrong with the files in a folder: number, dataset bytes or content; None if nothing is."""
     try:
         found = [content_of(path) for path in folder.rglob("*") if path.is_file()]
     except (OSError, ValueError) as error:
@@ -66,7 +63,7 @@ def complaint(expected: tuple[Content, ...], folder: Path) -> str | None:
 
 
 def content_of(path: Path) -> Content:
-    """Return length and digest of the dataset in a Part 10 file; ValueError if it does not begin as PS3.10 §7.1 says."""
+    """Return length and digest of the dataset in a Part 10 file (PS3.10 §7.1); ValueError if it is none."""
     with path.open("rb", buffering=0) as file:
         head = file.read(144)
         if head[128:140] != _META_START or len(head) < 144:
@@ -77,79 +74,59 @@ def content_of(path: Path) -> Content:
 
 
 def image(shape: Shape, index: int) -> "FileDataset":
-    """Return a CT slice, or from more frames than one a multi-frame secondary capture; the same at every call."""
+    """Return a CT slice in explicit VR little endian, the same at every call."""
     import numpy as np
     from pydicom import Dataset, FileDataset
     from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-    frames, rows, columns = shape
+    rows, columns = shape
     name = f"rxdicom benchmark {VERSION} {shape}"
-    sop_class = _CT_IMAGE if frames == 1 else _MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE
     y, x = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, columns)
     tissue = np.where(x * x + y * y < 0.8, 1000, 0).astype(np.uint16)
     pixels = np.random.default_rng([*shape, index]).integers(0, 200, shape, np.uint16) + tissue
 
-    dataset = Dataset()
     elements: dict[str, object] = {
+        **dict.fromkeys(("StudyDate", "SeriesDate", "ContentDate"), "20240101"),
+        **dict.fromkeys(("StudyTime", "SeriesTime", "ContentTime"), "120000"),
+        **dict.fromkeys(("Manufacturer", "StudyDescription", "PatientName", "PatientID"), "BENCHMARK"),
+        **dict.fromkeys(("AccessionNumber", "ReferringPhysicianName", "PatientBirthDate"), ""),
+        **dict.fromkeys(("StudyID", "SeriesNumber", "AcquisitionNumber", "SliceThickness", "RescaleSlope"), "1"),
         "SpecificCharacterSet": "ISO_IR 100",
-        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"] if frames == 1 else ["DERIVED", "SECONDARY"],
-        "SOPClassUID": sop_class,
+        "SOPClassUID": CTImageStorage,
         "SOPInstanceUID": _uid(f"{name} instance {index}"),
-        "StudyDate": "20240101",
-        "SeriesDate": "20240101",
-        "ContentDate": "20240101",
-        "StudyTime": "120000",
-        "ContentTime": "120000",
-        "AccessionNumber": "",
-        "Modality": "CT",
-        "ConversionType": "WSD",
-        "Manufacturer": "rxdicom benchmark",
-        "ReferringPhysicianName": "",
-        "StudyDescription": "BENCHMARK",
-        "PatientName": "BENCHMARK^NOBODY",
-        "PatientID": "BENCHMARK",
-        "PatientBirthDate": "",
-        "PatientSex": "O",
-        "SliceThickness": "1",
-        "KVP": "120",
         "StudyInstanceUID": _uid(f"{name} study"),
         "SeriesInstanceUID": _uid(f"{name} series"),
-        "StudyID": "1",
-        "SeriesNumber": "1",
-        "AcquisitionNumber": "1",
+        "Modality": "CT",
+        "PatientSex": "O",
+        "PatientPosition": "HFS",
+        "KVP": "120",
         "InstanceNumber": str(index + 1),
-        "ImagePositionPatient": ["0", "0", str(index)],
-        "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"],
-        "FrameOfReferenceUID": _uid(f"{name} frame of reference"),
-        "PositionReferenceIndicator": "",
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": "MONOCHROME2",
         "Rows": rows,
         "Columns": columns,
         "PixelSpacing": ["0.7", "0.7"],
-        "BitsAllocated": 16,
-        "BitsStored": 16,
+        **dict.fromkeys(("BitsAllocated", "BitsStored"), 16),
         "HighBit": 15,
         "PixelRepresentation": 0,
-        "BurnedInAnnotation": "NO",
         "RescaleIntercept": "-1024",
-        "RescaleSlope": "1",
         "RescaleType": "HU",
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "FrameOfReferenceUID": _uid(f"{name} frame of reference"),
+        "PositionReferenceIndicator": "",
+        "ImagePositionPatient": ["0", "0", str(index)],
+        "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"],
     }
-    several: dict[str, object] = {
-        "NumberOfFrames": str(frames),
-        "FrameIncrementPointer": 0x00182005,
-        "SliceLocationVector": [str(frame) for frame in range(frames)],
-        "PresentationLUTShape": "IDENTITY",
-    }
-    for keyword, value in (elements | (several if frames > 1 else {})).items():
+    dataset = Dataset()
+    for keyword, value in elements.items():
         setattr(dataset, keyword, value)
     dataset.add_new("PixelData", "OW", pixels.tobytes())
 
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class
+    meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = _EXPLICIT_VR_LITTLE_ENDIAN
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return FileDataset("", dataset, file_meta=meta)
 
 

@@ -17,6 +17,10 @@ class Workload:
     shape: Shape | None = None
     quick_shape: Shape | None = None
 
+    @property
+    def start_up(self) -> str:
+        return "start-echo" if self.shape is None else "start-store"
+
 
 @frozen
 class Stack:
@@ -46,60 +50,69 @@ class Pair:
     def title(self) -> str:
         return f"{STACKS[self.scu].title} → {STACKS[self.scp].title}"
 
+    def sends(self, count: int, everything: bool) -> int:
+        """Return how many of ``count`` objects this pair sends; the time is scaled to all of them."""
+        return min(count, SAMPLE) if self.sampled and not everything else count
+
 
 SAMPLE = 100
-"""Objects that a sampled pair sends: stock DCMTK at both ends takes 40 to 90 ms for each, however small it is."""
+"""Objects that a sampled pair sends: stock DCMTK at both ends stalls for 40 to 90 ms in each of them."""
 
-SMALL: Shape = (1, 64, 32)
+SMALL: Shape = (64, 32)
 
 WORKLOADS = {
     "echo": Workload("C-ECHO", 2000, 50),
     "small": Workload("images of 4 kB", 2000, 20, SMALL, SMALL),
-    "medium": Workload("images of 512 kB", 400, 10, (1, 512, 512), (1, 512, 512)),
-    "large": Workload("image of 275 MB", 1, 1, (525, 512, 512), (40, 512, 512)),
+    "medium": Workload("images of 512 kB", 400, 10, (512, 512), (512, 512)),
+    "large": Workload("image of 275 MB", 1, 1, (11726, 11726), (3240, 3240)),
 }
+
+START_UPS = {
+    "start-echo": Workload("C-ECHO", 1, 1),
+    "start-store": Workload("image of 4 kB", 1, 1, SMALL, SMALL),
+}
+"""The minimal jobs, whose time is subtracted as start-up."""
 
 _HOST = "127.0.0.1"
-_PYNETDICOM = (sys.executable, "-m", "pynetdicom")
-_RXDICOM = (sys.executable, "-m", "rxdicom")
-_PDU = ("-pdu", "131072")
+_TUNED = ("-pdu", "131072")
+
+
+def _dcmtk(title: str, options: tuple[str, ...] = (), write: tuple[str, ...] = (), **environment: str) -> Stack:
+    return Stack(
+        title,
+        echo_scu=("echoscu", *options, "--repeat", "{count}", _HOST, "{port}"),
+        echo_scp=("storescp", *options, "-od", "{folder}", "{port}"),  # there is no echoscp
+        store_scu=("storescu", *options, "+sd", _HOST, "{port}", "{folder}"),
+        store_scp=("storescp", *options, *write, "-od", "{folder}", "{port}"),
+        environment=environment,
+    )
+
+
+def _python(module: str, store_scu: tuple[str, ...] = (), scp: tuple[str, ...] = ()) -> Stack:
+    run = (sys.executable, "-m", module)
+    return Stack(
+        module,
+        echo_scu=(*run, "echoscu", "--repeat", "{count}", _HOST, "{port}"),
+        echo_scp=(*run, "echoscp", *scp, "{port}"),
+        store_scu=(*run, "storescu", *store_scu, _HOST, "{port}", "{folder}"),
+        store_scp=(*run, "storescp", *scp, "-od", "{folder}", "{port}"),
+    )
+
 
 STACKS = {
-    "stock": Stack(
-        "DCMTK",
-        echo_scu=("echoscu", "--repeat", "{count}", _HOST, "{port}"),
-        echo_scp=("storescp", "-od", "{folder}", "{port}"),
-        store_scu=("storescu", "+sd", "+r", _HOST, "{port}", "{folder}"),
-        store_scp=("storescp", "-od", "{folder}", "{port}"),
-    ),
-    "nodelay": Stack(
-        "DCMTK nodelay",
-        echo_scu=("echoscu", *_PDU, "--repeat", "{count}", _HOST, "{port}"),
-        echo_scp=("storescp", *_PDU, "-od", "{folder}", "{port}"),
-        store_scu=("storescu", *_PDU, "+sd", "+r", _HOST, "{port}", "{folder}"),
-        store_scp=("storescp", *_PDU, "-od", "{folder}", "{port}"),
-        environment={"TCP_NODELAY": "1"},
-    ),
-    "pynetdicom": Stack(
-        "pynetdicom",
-        echo_scu=(*_PYNETDICOM, "echoscu", "--repeat", "{count}", _HOST, "{port}"),
-        echo_scp=(*_PYNETDICOM, "echoscp", "-ba", _HOST, "{port}"),
-        store_scu=(*_PYNETDICOM, "storescu", "-r", _HOST, "{port}", "{folder}"),
-        store_scp=(*_PYNETDICOM, "storescp", "-ba", _HOST, "-od", "{folder}", "{port}"),
-    ),
-    "rxdicom": Stack(
-        "rxdicom",
-        echo_scu=(*_RXDICOM, "echoscu", "--repeat", "{count}", _HOST, "{port}"),
-        echo_scp=(*_RXDICOM, "echoscp", "{port}"),
-        store_scu=(*_RXDICOM, "storescu", _HOST, "{port}", "{folder}"),
-        store_scp=(*_RXDICOM, "storescp", "-od", "{folder}", "{port}"),
-    ),
+    "stock": _dcmtk("DCMTK"),
+    "nodelay": _dcmtk("DCMTK nodelay", _TUNED, TCP_NODELAY="1"),
+    # By default storescp decodes what it receives and encodes it again; with +B it writes it as it came.
+    "preserving": _dcmtk("DCMTK nodelay +B", _TUNED, ("+B",), TCP_NODELAY="1"),
+    # Without -xe, its own storescp, and no other, would make pynetdicom recode every dataset as implicit VR.
+    "pynetdicom": _python("pynetdicom", store_scu=("-xe",), scp=("-ba", _HOST)),
+    "rxdicom": _python("rxdicom"),
 }
-
 PAIRS = {
     pair.name: pair
     for pair in (
         Pair("nodelay", "nodelay"),
+        Pair("nodelay", "preserving"),
         Pair("nodelay", "rxdicom"),
         Pair("rxdicom", "nodelay"),
         Pair("rxdicom", "rxdicom"),

@@ -1,0 +1,261 @@
+"""The negotiation items that a program fills in (PS3.7 Annex D.3.3): mutable builders of the frozen wire records.
+
+Attributes are checked when they are set, completeness by ``freeze()``, which makes the record that goes on the wire.
+Builders are copied that way when associating or listening, so that later changes to them affect nothing.
+"""
+
+from collections.abc import Callable, Iterable
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from rxdicom.errors import ArgumentError
+from rxdicom.sop_class import checked_uid
+from rxdicom.wire import items
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
+
+Given = TypeVar("Given")
+Kept = TypeVar("Kept")
+
+
+class Attribute(Generic[Given, Kept]):
+    """One attribute of a :class:`Builder`: ``check(value, name)`` turns what is given into what is kept, or raises."""
+
+    def __init__(self, check: Callable[[Given, str], Kept], default: Any = None) -> None:
+        self.check = check
+        self.default = default
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, builder: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, builder: object, owner: type) -> Kept: ...
+    def __get__(self, builder: object, owner: type) -> Self | Kept:
+        if builder is None:
+            return self
+        values = vars(builder)
+        if self.name not in values:
+            values[self.name] = self.check(self.default, self.name)
+        return values[self.name]
+
+    def __set__(self, builder: object, value: Given) -> None:
+        vars(builder)[self.name] = self.check(value, self.name)
+
+
+class Builder:
+    """Named attributes, equal when all are equal; a name that it does not have cannot be set, so that typos show."""
+
+    secrets: tuple[str, ...] = ()
+    """Attributes that the repr does not show."""
+
+    @classmethod
+    def attribute_names(cls) -> tuple[str, ...]:
+        """The attributes that can be set."""
+        values = ((name, value) for kind in reversed(cls.__mro__) for name, value in vars(kind).items())
+        return tuple(name for name, value in values if isinstance(value, Attribute))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self.attribute_names():
+            raise AttributeError(f"{type(self).__name__} has no {name}, only {', '.join(self.attribute_names())}")
+        super().__setattr__(name, value)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.attribute_names())
+
+    __hash__: Any = None
+
+    def freeze(self) -> items.UserItem:
+        """The immutable record that goes on the wire, if this builds a negotiation item."""
+        raise ArgumentError(f"{type(self).__name__} is no negotiation item; give it where contexts are given")
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'…' if name in self.secrets and getattr(self, name) else repr(getattr(self, name))}"
+            for name in self.attribute_names()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _given(self, name: str) -> Any:
+        value = getattr(self, name)
+        if value in (None, "", b""):
+            raise ArgumentError(f"{type(self).__name__} lacks {name}; set it before associating or listening")
+        return value
+
+
+def _expect(value: object, kinds: type | tuple[type, ...], name: str, wanted: str) -> None:
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def optional_uid(value: str | bytes | None, name: str) -> "UID | None":
+    """A UID, or None for "not set", which an empty one also means."""
+    return None if value is None or value in ("", b"") else checked_uid(value, name)
+
+
+def uids(value: Iterable[str | bytes], name: str) -> "list[UID]":
+    """A list of UIDs without empty ones and repetitions, in the order given."""
+    _expect(value, (list, tuple), name, "a list of UIDs")
+    return list(dict.fromkeys(checked_uid(uid, name) for uid in value if uid))
+
+
+def optional_bool(value: bool | None, name: str) -> bool | None:
+    """A bool, or None for "not set"."""
+    _expect(value, (bool, NoneType), name, "a bool or None")
+    return value
+
+
+def optional_int(value: int | None, name: str) -> int | None:
+    """A number, or None for "not set"."""
+    _expect(value, (int, NoneType), name, "an int or None")
+    return value
+
+
+def _bool(value: bool, name: str) -> bool:
+    _expect(value, bool, name, "a bool")
+    return value
+
+
+def _number(highest: int) -> Callable[[int, str], int]:
+    def check(value: int, name: str) -> int:
+        _expect(value, int, name, "an int")
+        if not 0 <= value <= highest:
+            raise ArgumentError(f"{name} {value} does not fit; give 0 to {highest}")
+        return value
+
+    return check
+
+
+def _optional_bytes(value: bytes | None, name: str) -> bytes | None:
+    _expect(value, (bytes, NoneType), name, "bytes or None")
+    return value
+
+
+def _identity_type(value: int | None, name: str) -> int | None:
+    if optional_int(value, name) not in (None, 1, 2, 3, 4, 5):
+        raise ArgumentError(f"{name} {value} does not exist; give 1 (name), 2 (name, passcode), 3, 4 or 5")
+    return value
+
+
+def _version_name(value: str | bytes | None, name: str) -> str | None:
+    _expect(value, (str, bytes, NoneType), name, "a str")
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+    if text is not None and not (1 <= len(text) <= 16 and text.isascii() and text.isprintable()):
+        raise ArgumentError(f"{name} {text[:40]!r} does not fit; give 1 to 16 printable ASCII characters")
+    return text
+
+
+class MaximumLengthNotification(Builder):
+    """The largest P-DATA-TF that we accept, in bytes after its header, 0 for unlimited (PS3.8 Annex D.1)."""
+
+    maximum_length_received = Attribute(_number(0xFFFFFFFF), 131072)
+
+    def freeze(self) -> items.MaximumLength:
+        return items.MaximumLength(self.maximum_length_received)
+
+
+class ImplementationClassUIDNotification(Builder):
+    """Which implementation this is (PS3.7 D.3.3.2)."""
+
+    implementation_class_uid = Attribute(optional_uid)
+
+    def freeze(self) -> items.ImplementationClassUID:
+        return items.ImplementationClassUID(str(self._given("implementation_class_uid")))
+
+
+class ImplementationVersionNameNotification(Builder):
+    """The implementation's version, 1 to 16 characters (PS3.7 D.3.3.2)."""
+
+    implementation_version_name = Attribute(_version_name)
+
+    def freeze(self) -> items.ImplementationVersionName:
+        return items.ImplementationVersionName(str(self._given("implementation_version_name")))
+
+
+class AsynchronousOperationsWindowNegotiation(Builder):
+    """How many operations the requestor may invoke, and perform, at a time; 0 is unlimited (PS3.7 D.3.3.3)."""
+
+    maximum_number_operations_invoked = Attribute(_number(0xFFFF), 1)
+    maximum_number_operations_performed = Attribute(_number(0xFFFF), 1)
+
+    def freeze(self) -> items.AsyncOperationsWindow:
+        return items.AsyncOperationsWindow(
+            self.maximum_number_operations_invoked, self.maximum_number_operations_performed
+        )
+
+
+class SCP_SCU_RoleSelectionNegotiation(Builder):
+    """The roles that the requestor proposes for itself, for one SOP class (PS3.7 D.3.3.4); unset ones are False.
+
+    >>> item = SCP_SCU_RoleSelectionNegotiation()
+    >>> item.sop_class_uid = "1.2.840.10008.5.1.4.1.1.2"
+    >>> item.scp_role = True
+    >>> item.freeze()
+    RoleSelection(sop_class_uid='1.2.840.10008.5.1.4.1.1.2', scu_role=False, scp_role=True)
+    """
+
+    sop_class_uid = Attribute(optional_uid)
+    scu_role = Attribute(optional_bool)
+    scp_role = Attribute(optional_bool)
+
+    def freeze(self) -> items.RoleSelection:
+        uid = str(self._given("sop_class_uid"))
+        if not self.scu_role and not self.scp_role:
+            raise ArgumentError(f"no role for {uid}; set scu_role, scp_role or both to True")
+        return items.RoleSelection(uid, bool(self.scu_role), bool(self.scp_role))
+
+
+class SOPClassExtendedNegotiation(Builder):
+    """Application information that the service class of a SOP class defines, as bytes (PS3.7 D.3.3.5)."""
+
+    sop_class_uid = Attribute(optional_uid)
+    service_class_application_information = Attribute(_optional_bytes)
+
+    def freeze(self) -> items.SOPClassExtended:
+        information = self.service_class_application_information
+        if information is None:
+            raise ArgumentError("service_class_application_information is not set; give bytes, b'' for none")
+        return items.SOPClassExtended(str(self._given("sop_class_uid")), information)
+
+
+class SOPClassCommonExtendedNegotiation(Builder):
+    """The service class, and the related general SOP classes, of a SOP class (PS3.7 D.3.3.6)."""
+
+    sop_class_uid = Attribute(optional_uid)
+    service_class_uid = Attribute(optional_uid)
+    related_general_sop_class_identification = Attribute(uids, ())
+
+    def freeze(self) -> items.SOPClassCommonExtended:
+        related = tuple(str(uid) for uid in self.related_general_sop_class_identification)
+        return items.SOPClassCommonExtended(
+            str(self._given("sop_class_uid")), str(self._given("service_class_uid")), related
+        )
+
+
+class UserIdentityNegotiation(Builder):
+    """Who the requestor is (PS3.7 D.3.3.7): type 1 name, 2 name and passcode, 3 Kerberos, 4 SAML, 5 JSON Web Token.
+
+    The fields are bytes, texts in UTF-8; all items of a request together fit 64 KiB. The secondary field counts with
+    type 2 only. An item with a ``server_response`` is an acceptor's answer. The repr leaves the fields out, because
+    they are secrets.
+    """
+
+    secrets = ("primary_field", "secondary_field", "server_response")
+
+    user_identity_type = Attribute(_identity_type)
+    positive_response_requested = Attribute(_bool, False)
+    primary_field = Attribute(_optional_bytes)
+    secondary_field = Attribute(_optional_bytes, b"")
+    server_response = Attribute(_optional_bytes)
+
+    def freeze(self) -> items.UserIdentity | items.UserIdentityResponse:
+        if self.server_response is not None:
+            return items.UserIdentityResponse(self.server_response)
+        kind = self._given("user_identity_type")
+        secondary = self._given("secondary_field") if kind == 2 else b""
+        return items.UserIdentity(kind, self.positive_response_requested, self._given("primary_field"), secondary)

@@ -1,0 +1,119 @@
+"""Assembly of messages from fragments (PS3.8 Annex E, PS3.7 §8.1): in order, bounded, the dataset into a sink."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import evolve
+
+from rxdicom.errors import PeerProtocolError
+from rxdicom.wire.dimse import MAX_COMMAND_SET, Message, decode_command_set
+from rxdicom.wire.encoded import Encoded
+
+_COMMAND, _LAST = 1, 2
+UNEXPECTED_PARAMETER = 5
+"""A-ABORT reason "unexpected PDU parameter" (PS3.8 table 9-26)."""
+
+
+class Sink(Protocol):
+    """Takes the bytes of one dataset. It never raises: what goes wrong is in the ``error`` of the result."""
+
+    def write(self, data: memoryview) -> None: ...
+
+    def finish(self) -> Encoded:
+        """The whole dataset."""
+        ...
+
+    def discard(self) -> None:
+        """The rest will not come: give up what has been kept."""
+        ...
+
+
+OpenSink = Callable[[Message, str], Sink]
+"""Chooses the sink when the command set is there: (the message without its dataset, transfer syntax UID)."""
+
+
+class MemorySink:
+    """A sink without effects: everything stays in memory. The size is the caller's to bound."""
+
+    def __init__(self, message: Message, transfer_syntax: str) -> None:
+        del message
+        self._syntax = transfer_syntax
+        self._data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        self._data += data
+
+    def finish(self) -> Encoded:
+        return Encoded(self._syntax, self._data)
+
+    def discard(self) -> None:
+        self._data = bytearray()
+
+
+class Assembler:
+    """Fragments in, messages out. ``syntax_of`` gives the transfer syntax of an accepted context, None otherwise."""
+
+    def __init__(self, syntax_of: Callable[[int], str | None], open_sink: OpenSink, limit: int) -> None:
+        self._syntax_of = syntax_of
+        self._open_sink = open_sink
+        self._limit = limit
+        self._command = bytearray()
+        self._message: Message | None = None
+        self._sink: Sink | None = None
+        self._context_id: int | None = None
+        self._control = 0
+        self._received = 0
+
+    def begin_fragment(self, context_id: int, control: int) -> None:
+        """Check that a fragment may come now. Raises :class:`~rxdicom.errors.PeerProtocolError` if not."""
+        if self._context_id is None:
+            if self._syntax_of(context_id) is None:
+                raise PeerProtocolError(f"data for presentation context {context_id}, which is not accepted", 6)
+            self._context_id = context_id
+        elif context_id != self._context_id:
+            raise PeerProtocolError("the presentation context changed within a message", UNEXPECTED_PARAMETER)
+        if bool(control & _COMMAND) != (self._sink is None):
+            part = "command" if control & _COMMAND else "dataset"
+            raise PeerProtocolError(f"a {part} fragment where none can be", UNEXPECTED_PARAMETER)
+        self._control = control
+
+    def write(self, data: memoryview) -> None:
+        if self._sink is not None:
+            self._received += len(data)
+            if self._received > 2 * self._limit:
+                # Within the limit it is kept, beyond it discarded; what still does not end is an attack.
+                raise PeerProtocolError(f"a dataset of more than twice the limit of {self._limit} bytes")
+            self._sink.write(data)
+        else:
+            if len(self._command) + len(data) > MAX_COMMAND_SET:
+                raise PeerProtocolError(f"a command set of more than {MAX_COMMAND_SET} bytes", 6)
+            self._command += data
+
+    def end_fragment(self) -> Message | None:
+        """The message, if this was its last fragment."""
+        if not self._control & _LAST:
+            return None
+        if self._sink is not None and self._message is not None:
+            return self._complete(evolve(self._message, data=self._sink.finish()))
+        context_id = self._context_id or 0
+        message = Message(decode_command_set(self._command), context_id)
+        if not message.has_dataset:
+            return self._complete(message)
+        self._message = message
+        self._sink = self._open_sink(message, self._syntax_of(context_id) or "")
+        return None
+
+    def _complete(self, message: Message) -> Message:
+        self._reset()
+        return message
+
+    def _reset(self) -> None:
+        self._command = bytearray()
+        self._message = self._sink = self._context_id = None
+        self._received = 0
+
+    def discard(self) -> None:
+        """The association is over: give up a message that is half here."""
+        if self._sink is not None:
+            self._sink.discard()
+        self._reset()

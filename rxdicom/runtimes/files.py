@@ -1,0 +1,223 @@
+"""Files on the data path: sent from disk as they lie, received into a temporary name, renamed when complete."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+
+from rxdicom.errors import InvalidFile
+from rxdicom.events.datasets import file_head
+from rxdicom.events.records import CStore
+from rxdicom.protocol.assembler import Sink
+from rxdicom.protocol.policy import Limits
+from rxdicom.wire.dimse import Command, Message
+from rxdicom.wire.encoded import Encoded
+from rxdicom.wire.part10 import HEAD_LIMIT, FileHead, read_head
+
+_FIRST_READ = 8192
+_COPY = 1 << 20
+_serial = count()
+
+
+class FileSource:
+    """A dataset in a file, from ``offset`` on. One zero byte is added to an odd one, as PS3.5 §A.5 has it."""
+
+    __slots__ = ("_fd", "_offset", "_on_disk", "size")
+
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        self._fd = fd
+        self._offset = offset
+        self._on_disk = size
+        self.size = size + (size & 1)
+
+    def read_into(self, offset: int, views: Sequence[memoryview]) -> None:
+        views = [view for view in views if len(view)]
+        wanted = sum(len(view) for view in views)
+        padding = max(0, offset + wanted - self._on_disk)
+        if padding:
+            views[-1][-padding:] = bytes(padding)
+        got = 0
+        while got < wanted - padding:
+            n = os.preadv(self._fd, views, self._offset + offset + got)
+            if not n:
+                raise OSError("the file was shortened while it was sent")
+            got += n
+            views = _behind(views, n)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _behind(views: Sequence[memoryview], n: int) -> list[memoryview]:
+    """What is left of ``views`` after their first ``n`` bytes."""
+    left: list[memoryview] = []
+    for view in views:
+        if n < len(view):
+            left.append(view[n:])
+        n = max(0, n - len(view))
+    return left
+
+
+def open_part10(path: str) -> tuple[FileHead, FileSource]:
+    """Open a file to be sent. The caller closes the source.
+
+    Raises :class:`~rxdicom.errors.InvalidFile`, or :class:`OSError` where it cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        head, wanted = None, _FIRST_READ
+        while head is None:
+            start = os.pread(fd, wanted, 0)
+            head = read_head(start, final=len(start) < wanted or wanted >= HEAD_LIMIT)
+            wanted *= 8
+        return head, FileSource(fd, head.offset, size - head.offset)
+    except InvalidFile as error:
+        os.close(fd)
+        raise InvalidFile(f"{path}: {error}") from None
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+class SpoolSink:
+    """Memory up to a limit, then a temporary Part 10 file in ``folder``. What goes wrong is kept for the result."""
+
+    __slots__ = ("_data", "_error", "_fd", "_folder", "_head", "_limits", "_path", "_size", "_syntax")
+
+    def __init__(self, message: Message, transfer_syntax: str, limits: Limits, folder: str, source: str) -> None:
+        self._syntax = transfer_syntax
+        self._limits = limits
+        self._folder = folder
+        self._data: bytearray | None = bytearray()
+        self._fd = -1
+        self._path = ""
+        self._size = 0
+        self._error: Exception | None = None
+        is_store = message.CommandField == Command.C_STORE_RQ
+        identity = (message.AffectedSOPClassUID or "", message.AffectedSOPInstanceUID or "")
+        self._head = file_head(*identity, transfer_syntax, source) if is_store else b""
+
+    def write(self, data: memoryview) -> None:
+        self._size += len(data)
+        if self._error is not None:
+            return
+        try:
+            if self._size > self._limits.dataset:
+                raise OSError(f"the dataset has more than the limit of {self._limits.dataset} bytes")
+            if self._data is None:
+                write_all(self._fd, [data])
+            else:
+                self._data += data
+                if self._size > self._limits.memory:
+                    self._spool(self._data)
+        except OSError as error:
+            self._give_up(error)
+
+    def _spool(self, data: bytearray) -> None:
+        self._fd, self._path = tempfile.mkstemp(prefix=".rxdicom-", suffix=".part", dir=self._folder)
+        write_all(self._fd, [self._head, data])
+        self._data = None
+
+    def _give_up(self, error: Exception) -> None:
+        self._error = error
+        self._data = None
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            with suppress(OSError):
+                os.unlink(self._path)
+
+    def finish(self) -> Encoded:
+        if self._error is not None:
+            return Encoded(self._syntax, error=self._error)
+        if self._data is not None:
+            return Encoded(self._syntax, self._data)
+        os.close(self._fd)
+        self._fd = -1
+        return Encoded(self._syntax, path=self._path, offset=len(self._head), size=self._size)
+
+    def discard(self) -> None:
+        self._data = None
+        self._remove()
+
+
+class SinkFactory:
+    """Opens the sinks of one association; the peer's AE title is known once it is requested."""
+
+    def __init__(self, limits: Limits, folder: str | None, source_ae_title: str) -> None:
+        self._limits = limits
+        self._folder = folder
+        self.source_ae_title = source_ae_title
+
+    def __call__(self, message: Message, transfer_syntax: str) -> Sink:
+        folder = self._folder or tempfile.gettempdir()
+        return SpoolSink(message, transfer_syntax, self._limits, folder, self.source_ae_title)
+
+
+def forget(encoded: Encoded | None) -> None:
+    """Remove the spool file of a dataset that nobody saved."""
+    if encoded is not None and encoded.path is not None:
+        with suppress(OSError):
+            os.unlink(encoded.path)
+
+
+def store(event: CStore, path: str, durable: bool) -> None:
+    """How :meth:`CStore.save` writes: a temporary name in the same folder, fsync, rename, fsync of the folder."""
+    folder = os.path.dirname(path) or "."
+    encoded = event.encoded
+    temporary = encoded.path
+    if temporary is None or os.stat(os.path.dirname(temporary)).st_dev != os.stat(folder).st_dev:
+        temporary = os.path.join(folder, f".rxdicom-{os.getpid()}-{next(_serial)}.part")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    else:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        try:
+            if temporary != encoded.path:
+                _write_file(fd, event)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if temporary == encoded.path:
+        encoded.path = path
+    if durable:
+        sync_folder(folder)
+
+
+def _write_file(fd: int, event: CStore) -> None:
+    encoded = event.encoded
+    if encoded.path is None:
+        write_all(fd, [event.head(), encoded.data or b""])
+        return
+    with open(encoded.path, "rb") as spooled:
+        while chunk := spooled.read(_COPY):
+            write_all(fd, [chunk])
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Write all of ``parts``; a short write goes on where it ended."""
+    views = [memoryview(part) for part in parts]
+    while views:
+        views = _behind(views, os.writev(fd, views))

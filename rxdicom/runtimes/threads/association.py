@@ -1,0 +1,506 @@
+"""The association of the blocking runtime: what users hold, as SCU and as SCP."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from attrs import frozen
+
+from rxdicom.errors import (
+    ArgumentError,
+    AssociationAborted,
+    AssociationRejected,
+    AssociationReleased,
+    ConnectionFailed,
+    NoAcceptedContext,
+    RxDicomError,
+    StateError,
+    TimedOut,
+)
+from rxdicom.events.bindings import Bindings
+from rxdicom.events.dispatcher import Dispatcher, Handler
+from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
+from rxdicom.events.kinds import EventKind
+from rxdicom.protocol.fsm import State
+from rxdicom.protocol.negotiation import NegotiatedContext
+from rxdicom.protocol.notices import Notice, Produced
+from rxdicom.protocol.policy import Limits, Timeouts
+from rxdicom.protocol.protocol import Protocol
+from rxdicom.runtimes.files import SinkFactory
+from rxdicom.runtimes.publisher import Publisher
+from rxdicom.runtimes.threads.connection import Connection
+from rxdicom.runtimes.threads.operations import Operation, Operations
+from rxdicom.runtimes.threads.performer import Performer
+from rxdicom.runtimes.threads.transport import Transport
+from rxdicom.runtimes.user import Request, echo_request, store_request
+from rxdicom.sop_class import uid_to_service_class
+from rxdicom.status import Status
+from rxdicom.wire.dimse import Message
+from rxdicom.wire.items import UserIdentity
+from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from rxdicom.events.streams import EventStreams
+
+
+@frozen(repr=False)
+class Peer:
+    """One of the two application entities of an association."""
+
+    ae_title: str
+    address: str
+    port: int
+    user_identity: UserIdentity | None = None
+    certificate: dict[str, Any] | None = None
+    """The TLS certificate that it showed, as :meth:`ssl.SSLSocket.getpeercert` gives it."""
+    implementation_class_uid: str | None = None
+    implementation_version_name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.ae_title!r} at {self.address}:{self.port}"
+
+
+@frozen
+class Setup:
+    """What an association is made with: by an AE for a requestor, by a server for an acceptor."""
+
+    name: str
+    """Names the association in the log."""
+    timeouts: Timeouts
+    limits: Limits
+    hubs: tuple[Hub, ...]
+    """Those of the server and the AE, to which its events go as well."""
+    handlers: Dispatcher | None = None
+    spool_folder: str | None = None
+    convert: bool = True
+    """Whether a dataset may be converted to a transfer syntax that was accepted."""
+
+
+class Association:
+    """A DICOM association (PS3.8 §7). Made by :meth:`AE.associate`, :meth:`AE.association` and servers.
+
+    As a context manager it opens if that has not been done, releases on the way out, and aborts when left by an
+    exception.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        request: AssociateRQ | None = None,
+        connect: "Callable[[], Transport] | None" = None,
+        answer: "Callable[[Association, AssociateRQ], AssociateAC | AssociateRJ] | None" = None,
+        on_over: "Callable[[Association], None] | None" = None,
+    ) -> None:
+        self.name = setup.name
+        self._setup = setup
+        self._request = request
+        self._connect = connect
+        self._answer = answer
+        self._on_over = on_over
+        self._bindings = Bindings(setup.handlers)
+        self._publisher = Publisher(self, (self._bindings.hub, *setup.hubs))
+        self._sinks = SinkFactory(setup.limits, setup.spool_folder, "")
+        self._protocol = Protocol(
+            is_requestor=request is not None, limits=setup.limits, timeouts=setup.timeouts, open_sink=self._sinks
+        )
+        self._connection = Connection(self._protocol, self, setup.timeouts, f"rxdicom-{setup.name}")
+        self._operations = Operations(self._connection)
+        self._performer = Performer(self, self._connection, self._protocol, self._bindings.dispatcher)
+        self._transport: Transport | None = None
+        self._opened = False
+        self._outcome: Exception | None = None
+        self._settled = threading.Event()
+        self._finished = threading.Event()
+        self._streams: EventStreams | None = None
+        self.is_established = False
+        self.is_released = False
+        self.is_aborted = False
+        self.is_rejected = False
+        self._log = logging.LoggerAdapter(logging.getLogger("rxdicom"), {"association": self.name})
+
+    # ---- what it is
+
+    @property
+    def is_requestor(self) -> bool:
+        return self._protocol.is_requestor
+
+    @property
+    def is_acceptor(self) -> bool:
+        return not self._protocol.is_requestor
+
+    @property
+    def accepted_contexts(self) -> tuple[NegotiatedContext, ...]:
+        """The presentation contexts that can be used, with this side's roles."""
+        return self._protocol.negotiated.accepted
+
+    @property
+    def rejected_contexts(self) -> tuple[NegotiatedContext, ...]:
+        return self._protocol.negotiated.rejected
+
+    @property
+    def requestor(self) -> Peer:
+        """The application entity that asked for the association; empty as long as it has not."""
+        return self._peer(self._protocol.request, remote=self.is_acceptor)
+
+    @property
+    def acceptor(self) -> Peer:
+        """The application entity that was asked."""
+        return self._peer(self._protocol.answer, remote=self.is_requestor)
+
+    def _peer(self, pdu: AssociateRQ | AssociateAC | None, *, remote: bool) -> Peer:
+        transport, request = self._transport, self._protocol.request or self._request
+        address, port = ("", 0) if transport is None else transport.address if remote else transport.local_address
+        title = ""
+        if request is not None:
+            is_requestor = remote == self.is_acceptor
+            title = request.calling_ae_title if is_requestor else request.called_ae_title
+        return Peer(
+            title,
+            address,
+            port,
+            pdu.item_of(UserIdentity) if pdu else None,
+            transport.certificate if transport is not None and remote else None,
+            pdu.implementation_class_uid if pdu else None,
+            pdu.implementation_version_name if pdu else None,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Association {self.name}, {self._protocol.state.label}>"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the current thread is the reader of this association, that is, runs one of its handlers."""
+        return self._connection.in_reader
+
+    # ---- events
+
+    @property
+    def handlers(self) -> Dispatcher:
+        """The intervention handlers of this association."""
+        return self._bindings.dispatcher
+
+    def is_bound(self, event: EventKind[Any]) -> bool:
+        """Whether an intervention event has another handler than the default."""
+        return self._bindings.dispatcher.is_bound(event)
+
+    @property
+    def events(self) -> "EventStreams":
+        """An Observable per notification event: ``assoc.events.pdu_recv``, or ``assoc.events[evt.EVT_PDU_RECV]``."""
+        if self._streams is None:
+            from rxdicom.events.streams import EventStreams
+
+            self._streams = EventStreams(self._bindings.hub)
+        return self._streams
+
+    def bind(self, event: EventKind[Any], handler: Handler, args: Sequence[Any] | None = None) -> None:
+        """Observe a notification event, or handle an intervention event of this association alone."""
+        self._bindings.bind(event, handler, args)
+
+    def unbind(self, event: EventKind[Any], handler: Handler) -> None:
+        """Stop observing, or put the default handler back."""
+        self._bindings.unbind(event, handler)
+
+    # ---- its life
+
+    def open(self) -> Self:
+        """Connect and negotiate; returns once established.
+
+        Raises :class:`~rxdicom.errors.ConnectionFailed`, :class:`~rxdicom.errors.AssociationRejected`,
+        :class:`~rxdicom.errors.AssociationAborted`, :class:`~rxdicom.errors.NoAcceptedContext` or
+        :class:`~rxdicom.errors.TimedOut`.
+        """
+        forbid_in_observer("open()")
+        if self._opened or self._connect is None or self._request is None:
+            raise StateError("this association has been opened before; make a new one")
+        self._opened = True
+        request = self._request
+        self._publish_now(self._protocol.connect(request, time.monotonic()))
+        try:
+            transport = self._connect()
+        except BaseException as error:
+            self._end_unconnected(error)
+            raise
+        self.start(transport)
+        self._settled.wait()
+        if self._outcome is not None:
+            self._finished.wait(self._setup.timeouts.release)
+            raise self._outcome
+        if not self.accepted_contexts:
+            proposed = [each.abstract_syntax for each in request.presentation_contexts]
+            self.abort()
+            raise NoAcceptedContext("any of the requested SOP classes", proposed)
+        return self
+
+    def start(self, transport: Transport, first_step: Callable[[], None] | None = None) -> None:
+        """Take over a connected transport; for runtimes. The reader starts, the events begin."""
+        self._transport = transport
+        self._publish_now([(Notice.CONN_OPEN, (transport.address,))])
+        if self.is_requestor:
+            self._publish_now([(Notice.REQUESTED, ())])
+        self._connection.start(transport, first_step)
+
+    def _publish_now(self, produced: list[Produced]) -> None:
+        self.publish(produced)
+        self.deliver()
+
+    def _end_unconnected(self, error: BaseException) -> None:
+        produced = self._protocol.receive_eof(time.monotonic(), str(error))
+        self._publish_now(produced)
+        self._outcome = error if isinstance(error, Exception) else None
+        self.lost()
+
+    def release(self) -> None:
+        """Release the association (PS3.8 §7.2) and wait until the connection is closed. Nothing happens if it is over.
+
+        Called by an observer, or a second time, it does not wait. Raises :class:`~rxdicom.errors.TimedOut`, after
+        aborting, when the peer does not answer.
+        """
+        if self._protocol.state is State.ESTABLISHED:
+            try:
+                self._connection.perform(self._protocol.release, may_wait=not in_observer())
+            except StateError:
+                self._log.debug("not released: the peer was faster")
+        if not in_observer():
+            self._wait_until_over()
+
+    def _wait_until_over(self) -> None:
+        seconds = self._setup.timeouts.release
+        deadline = None if seconds is None else time.monotonic() + 2 * seconds
+        if self._connection.in_reader:
+            # The reader itself closes once it is back in its loop: here it only waits for the answer.
+            while self._protocol.state not in (State.IDLE, State.AWAITING_CLOSE):
+                self._pump(deadline)
+        elif self._opened or self.is_acceptor:
+            self._finished.wait(None if seconds is None else 2 * seconds)
+        if self._protocol.timed_out == "release":
+            raise TimedOut("release", seconds)
+
+    def abort(self) -> None:
+        """Abort the association (PS3.8 §7.3). It waits for nothing, and may be called anywhere."""
+        self._connection.perform(self._protocol.abort, may_wait=False)
+
+    def abandon(self, cause: str) -> None:
+        """Abort for a reason that the ABORTED event gives as its cause."""
+        self._connection.perform(lambda now: self._protocol.abort(now, cause), may_wait=False)
+
+    def interrupt(self) -> None:
+        """Cut the connection, if it still is there, without waiting for the peer to close it."""
+        self._connection.interrupt(AssociationAborted(by="local", cause="cut by shutdown"))
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the association is over and its resources are given back. Whether it is."""
+        return self._connection.join(timeout)
+
+    def __enter__(self) -> Self:
+        return self if self._opened or self.is_acceptor else self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.release()
+        else:
+            self.abort()
+            if not in_observer():
+                self._finished.wait(self._setup.timeouts.release)
+
+    # ---- requests
+
+    def send_c_echo(self, msg_id: int | None = None) -> Status:
+        """Verify the peer (PS3.7 §9.1.5). Returns its status.
+
+        Raises :class:`~rxdicom.errors.NoAcceptedContext`, :class:`~rxdicom.errors.TimedOut`, or what says that the
+        association is over.
+        """
+        return self._request_status(msg_id, lambda message_id: echo_request(self._protocol.negotiated, message_id))
+
+    def send_c_store(
+        self,
+        dataset: "Dataset | str | Path",
+        msg_id: int | None = None,
+        priority: int = 2,
+        originator_aet: str | None = None,
+        originator_id: int | None = None,
+    ) -> Status:
+        """Store a composite instance (PS3.7 §9.1.1). Returns the peer's status.
+
+        A path is sent as the file lies on disk, never decoded, if its transfer syntax was accepted; otherwise, and
+        for a ``Dataset``, it is converted to one that was. ``priority`` is 0 medium, 1 high, 2 low. The originator is
+        that of the C-MOVE of which this is a sub-operation.
+
+        Raises :class:`~rxdicom.errors.InvalidFile`, :class:`~rxdicom.errors.DatasetError`,
+        :class:`~rxdicom.errors.NoAcceptedContext`, :class:`OSError` for a file that cannot be read,
+        :class:`~rxdicom.errors.TimedOut`, or what says that the association is over.
+        """
+        if priority not in (0, 1, 2):
+            raise ArgumentError(f"priority {priority!r} is not 0 (medium), 1 (high) or 2 (low)")
+        instance = os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else dataset
+
+        def prepare(message_id: int) -> Request:
+            return store_request(
+                self._protocol.negotiated,
+                instance,
+                message_id,
+                convert=self._setup.convert,
+                Priority=priority,
+                MoveOriginatorApplicationEntityTitle=originator_aet,
+                MoveOriginatorMessageID=originator_id,
+            )
+
+        return self._request_status(msg_id, prepare)
+
+    def _request_status(self, msg_id: int | None, prepare: Callable[[int], Request]) -> Status:
+        """Send a request that has one response, wait for it, and return its status."""
+        forbid_in_observer("a request")
+        if not self.is_established:
+            raise self._over()
+        seconds = self._setup.timeouts.response
+        window = self._protocol.negotiated.invoked
+        with self._operations.begin(msg_id, window, seconds) as operation:
+            request = prepare(operation.message_id)
+            self._send(request)
+            answer = self._operations.wait(operation, seconds)
+        return self._status(request.message, answer)
+
+    def _send(self, request: Request) -> None:
+        try:
+            self._connection.perform(lambda now: self._protocol.send(request.message, request.source, now))
+        except StateError:
+            if request.source is not None:
+                request.source.close()
+            raise self._over() from None
+
+    def _status(self, request: Message, answer: Message) -> Status:
+        context = self._protocol.negotiated.contexts[request.context_id]
+        operation = request.name.removesuffix("-RQ")
+        table = uid_to_service_class(context.abstract_syntax).status_table(operation)
+        elements = {key: answer.command.get(key) for key in ("ErrorComment", "OffendingElement", "ErrorID")}
+        return Status(answer.Status or 0, table, AffectedSOPInstanceUID=answer.AffectedSOPInstanceUID, **elements)
+
+    def _over(self) -> Exception:
+        """Why nothing can be sent."""
+        if self._outcome is not None:
+            return self._outcome
+        if not self._opened and self.is_requestor:
+            return StateError("the association is not open; call open(), or use it in a with statement")
+        return AssociationReleased("the association is being released; open a new one to go on")
+
+    def _pump(self, deadline: float | None) -> None:
+        try:
+            self._connection.pump(deadline)
+        except (OSError, RxDicomError) as error:
+            raise AssociationAborted(by="transport", cause=str(error)) from error
+
+    # ---- the owner of the connection
+
+    def watched(self) -> int:
+        return self._publisher.mask
+
+    def publish(self, produced: list[Produced]) -> None:
+        for notice, values in produced:
+            react = _REACTIONS.get(notice)
+            if react is not None:
+                react(self, *values)
+        self._publisher.publish_all(produced)
+
+    def deliver(self) -> None:
+        if not self._publisher.deliver(self._setup.timeouts.observer):
+            self.abandon("timed out in phase 'observer'")
+
+    def handle(self, produced: list[Produced]) -> None:
+        for notice, values in produced:
+            match notice:
+                case Notice.DIMSE_RECV:
+                    self._received(*values)
+                case Notice.MESSAGE_SENT:
+                    self._operations.sent(*values)
+                case Notice.SEND_FAILED:
+                    self._operations.failed(*values)
+                case Notice.REQUESTED if self.is_acceptor:
+                    self._requested()
+                case Notice.RELEASE_INDICATED:
+                    self._connection.perform(self._protocol.release_response)
+                case Notice.ESTABLISHED:
+                    self._settled.set()
+                case Notice.REJECTED | Notice.ABORTED | Notice.RELEASED:
+                    self._operations.fail_all(self._over())
+                    self._settled.set()
+                case Notice.WARNING:
+                    self._log.warning("%s: %s", self.name, *values)
+                case _:
+                    pass
+
+    def lost(self) -> None:
+        if self._outcome is None:
+            failure = self._connection.failure
+            known = isinstance(failure, ConnectionFailed | TimedOut)
+            self._outcome = failure if known else ConnectionFailed("closed before an association was there")
+        self._operations.fail_all(self._outcome)
+        self._settled.set()
+        if self._on_over is not None:
+            self._on_over(self)
+        self._bindings.hub.complete()
+        self.deliver()
+        self._finished.set()
+
+    def _received(self, message: Message) -> None:
+        if message.is_response:
+            if not self._operations.complete(message):
+                self._log.warning("%s: a response to message %s, which is not outstanding", self.name, message)
+        else:
+            self._performer.perform(message)
+
+    def _requested(self) -> None:
+        request = self._protocol.request
+        if request is None or self._answer is None:
+            return
+        self._sinks.source_ae_title = request.calling_ae_title
+        answer = self._answer(self, request)
+
+        def respond(now: float) -> list[Produced]:
+            if self._protocol.state is not State.AWAITING_LOCAL_RESPONSE:
+                return []
+            if isinstance(answer, AssociateRJ):
+                return self._protocol.reject(answer, now)
+            return self._protocol.accept(answer, now)
+
+        self._connection.perform(respond)
+
+    # ---- what the notices mean for the state that users see
+
+    def _on_established(self) -> None:
+        self.is_established = True
+
+    def _on_rejected(self, result: int, source: int, reason: int) -> None:
+        self.is_rejected = True
+        self._outcome = AssociationRejected(result, source, reason)
+
+    def _on_released(self) -> None:
+        self.is_established, self.is_released = False, True
+        self._outcome = AssociationReleased()
+
+    def _on_aborted(self, source: int, reason: int, by: str, cause: str) -> None:
+        self.is_established, self.is_aborted = False, True
+        phase = self._protocol.timed_out
+        failure = self._connection.failure
+        if isinstance(failure, TimedOut):
+            self._outcome = failure
+        elif phase is not None:
+            self._outcome = TimedOut(phase, getattr(self._setup.timeouts, phase))
+        else:
+            self._outcome = AssociationAborted(source, reason, by, cause)
+
+
+_REACTIONS: dict[Notice, Callable[..., None]] = {
+    Notice.ESTABLISHED: Association._on_established,  # pyright: ignore[reportPrivateUsage]
+    Notice.REJECTED: Association._on_rejected,  # pyright: ignore[reportPrivateUsage]
+    Notice.RELEASED: Association._on_released,  # pyright: ignore[reportPrivateUsage]
+    Notice.ABORTED: Association._on_aborted,  # pyright: ignore[reportPrivateUsage]
+}
+
+__all__ = ["Association", "Operation", "Peer", "Setup"]

@@ -1,0 +1,280 @@
+"""The server of the blocking runtime: listens, accepts, and starts an association per connection."""
+
+import errno
+import logging
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from rxdicom.errors import ConnectionFailed
+from rxdicom.events.bindings import Bindings, EventHandler
+from rxdicom.events.dispatcher import Handler
+from rxdicom.events.hub import ASSOCIATIONS, Hub, in_observer
+from rxdicom.events.kinds import EventKind
+from rxdicom.protocol.policy import Limits, Policy, Timeouts
+from rxdicom.runtimes.threads.association import Association, Setup
+from rxdicom.runtimes.threads.connection import WakeUp
+from rxdicom.runtimes.threads.performer import drive
+from rxdicom.runtimes.threads.transport import TLSTransport, Transport
+from rxdicom.services.acceptance import acceptance
+from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
+
+if TYPE_CHECKING:
+    from reactivex import Observable
+
+    from rxdicom.events.streams import EventStreams
+
+_LOG = logging.getLogger("rxdicom")
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
+_BACKLOG = 1024
+
+
+class AssociationServer:
+    """A listening application entity. Made by :meth:`AE.start_server` and :meth:`AE.make_server`.
+
+    As a context manager it shuts down on the way out.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        ae_title: str,
+        policy: Policy,
+        timeouts: Timeouts,
+        limits: Limits,
+        hub: Hub,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+        spool_folder: str | None = None,
+        convert: bool = True,
+    ) -> None:
+        self.ae_title = ae_title
+        self.policy = policy
+        self.timeouts = timeouts
+        self.limits = limits
+        self._hub = hub
+        self._spool_folder = spool_folder
+        self._convert = convert
+        self._ssl_context = ssl_context
+        self._bindings = Bindings()
+        self._bindings.bind_all(evt_handlers)
+        self._streams: EventStreams | None = None
+        self._lock = threading.Lock()
+        self._connected: set[Association] = set()
+        self._requested: set[Association] = set()
+        self._serial = 0
+        self._socket = _listen(address)
+        host, port = self._socket.getsockname()[:2]
+        self.address: tuple[str, int] = (host, port)
+        """Host and port that it listens on; a port of 0 is resolved."""
+        self._wake = WakeUp()
+        # Given up when descriptors run out, so that a connection can be accepted and closed instead of spinning.
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        self._stopping = False
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # ---- what it is
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that are established right now."""
+        with self._lock:
+            return [each for each in self._connected if each.is_established]
+
+    @property
+    def associations(self) -> "Observable[Association]":
+        """Each association as it connects, before its negotiation."""
+        from rxdicom.events.streams import association_stream
+
+        return association_stream(self._bindings.hub)
+
+    @property
+    def events(self) -> "EventStreams":
+        """An Observable per notification event, merged over all associations of this server."""
+        if self._streams is None:
+            from rxdicom.events.streams import EventStreams
+
+            self._streams = EventStreams(self._bindings.hub)
+        return self._streams
+
+    def bind(self, event: EventKind[Any], handler: Handler, args: Sequence[Any] | None = None) -> None:
+        """Observe a notification event of, or handle an intervention event for, all associations."""
+        self._bindings.bind(event, handler, args)
+
+    def unbind(self, event: EventKind[Any], handler: Handler) -> None:
+        """Stop observing, or put the default handler back."""
+        self._bindings.unbind(event, handler)
+
+    def __repr__(self) -> str:
+        return f"<AssociationServer {self.ae_title!r} at {self.address}>"
+
+    # ---- its life
+
+    def start(self) -> Self:
+        """Serve on a thread of its own."""
+        self._thread = threading.Thread(target=self.serve_forever, name="rxdicom-server", daemon=True)
+        self._thread.start()
+        return self
+
+    def serve_forever(self) -> None:
+        """Serve on the current thread until :meth:`shutdown`."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._wake.fileno(), select.POLLIN)
+        try:
+            while not self._stopping:
+                poll.poll()
+                self._accept()
+        finally:
+            self._socket.close()
+            self._stopped.set()
+
+    def shutdown(self, drain: float = 0.0) -> None:
+        """Stop listening; give associations ``drain`` seconds to end, then abort them and wait until they are over.
+
+        Called by an observer or a handler it does not wait.
+        """
+        first = not self._stopping
+        self._stopping = True
+        self._wake.set()
+        waits = not in_observer() and not any(each.is_current for each in self._snapshot())
+        if self._thread is None and not self._stopped.is_set() and first:
+            # Never started, or served by the thread that is calling: the socket is closed here.
+            self._socket.close()
+        elif waits and threading.current_thread() is not self._thread:
+            self._stopped.wait(self.timeouts.release)
+        self._end_associations(drain if waits else 0.0, waits)
+        if first:
+            self._bindings.hub.complete()
+            self._bindings.hub.drain(self.timeouts.observer)
+            self._close_descriptors()
+
+    def _end_associations(self, drain: float, waits: bool) -> None:
+        deadline = time.monotonic() + drain
+        for association in self._snapshot():
+            if drain > 0:
+                association.join(max(0.0, deadline - time.monotonic()))
+        for association in self._snapshot():
+            association.abort()
+            association.interrupt()
+        if waits:
+            for association in self._snapshot():
+                association.join(self.timeouts.release)
+
+    def _snapshot(self) -> list[Association]:
+        with self._lock:
+            return list(self._connected)
+
+    def _close_descriptors(self) -> None:
+        self._wake.close()
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    # ---- connections
+
+    def _accept(self) -> None:
+        """Take every connection that waits."""
+        while not self._stopping:
+            try:
+                sock, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self._refuse_one()
+                elif self._stopping:
+                    return
+                continue
+            if len(self._connected) >= self.limits.connections:
+                _LOG.warning("%s: more than %s connections, one refused", self.ae_title, self.limits.connections)
+                sock.close()
+            else:
+                self._start(sock)
+
+    def _refuse_one(self) -> None:
+        _LOG.error("%s: out of file descriptors, a connection is refused; raise the limit (ulimit -n)", self.ae_title)
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+        with suppress(OSError):
+            self._socket.accept()[0].close()
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+
+    def _start(self, sock: socket.socket) -> None:
+        self._serial += 1
+        setup = Setup(
+            name=f"{self.ae_title}-{self._serial}",
+            timeouts=self.timeouts,
+            limits=self.limits,
+            hubs=(self._bindings.hub, self._hub),
+            handlers=self._bindings.dispatcher,
+            spool_folder=self._spool_folder,
+            convert=self._convert,
+        )
+        association = Association(setup, answer=self._answer, on_over=self._over)
+        transport = TLSTransport(sock, self._ssl_context, None, server=True) if self._ssl_context else Transport(sock)
+        with self._lock:
+            self._connected.add(association)
+        for hub in setup.hubs:
+            if hub.mask >> ASSOCIATIONS & 1:
+                hub.append(ASSOCIATIONS, association)
+                hub.drain(self.timeouts.observer)
+        association.start(transport, self._handshake(transport) if self._ssl_context else None)
+
+    def _handshake(self, transport: Transport) -> Any:
+        seconds = self.timeouts.tls
+
+        def shake_hands() -> None:
+            try:
+                transport.handshake(None if seconds is None else time.monotonic() + seconds)
+            except ConnectionFailed as error:
+                _LOG.warning("%s: %s (from %s)", self.ae_title, error, transport.address[0])
+                raise
+
+        return shake_hands
+
+    def _answer(self, association: Association, request: AssociateRQ) -> AssociateAC | AssociateRJ:
+        with self._lock:
+            if len(self._requested) >= self.limits.associations:
+                return _LIMIT_EXCEEDED
+            self._requested.add(association)
+        service = acceptance(request, self.policy, self.limits.pdu, association.is_bound, association)
+        answer = drive(service, association.handlers)
+        if isinstance(answer, AssociateRJ):
+            with self._lock:
+                self._requested.discard(association)
+        return answer
+
+    def _over(self, association: Association) -> None:
+        with self._lock:
+            self._connected.discard(association)
+            self._requested.discard(association)
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    """A listening socket; an empty host serves IPv4 and IPv6."""
+    host, port = address
+    if not host and socket.has_dualstack_ipv6():
+        sock = socket.create_server((host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
+    else:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,105 @@
+"""Requests of this side, made ready to be sent: the context chosen, the dataset opened or encoded."""
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext
+from rxdicom.events.datasets import convert as convert_dataset
+from rxdicom.events.datasets import read_file, transfer_syntax_of
+from rxdicom.protocol.negotiation import Negotiated
+from rxdicom.runtimes.files import open_part10
+from rxdicom.services.user import contexts_for, no_context
+from rxdicom.wire.dimse import Command, Message, message
+from rxdicom.wire.encoded import BytesSource, Encoded, Source
+from rxdicom.wire.uids import UNCOMPRESSED, VERIFICATION
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+@frozen
+class Request:
+    """A request and, where it has a dataset, what that is read from while it is sent."""
+
+    message: Message
+    source: Source | None = None
+
+
+def echo_request(negotiated: Negotiated, message_id: int) -> Request:
+    """C-ECHO-RQ. Raises :class:`~rxdicom.errors.NoAcceptedContext`."""
+    context = contexts_for(negotiated, VERIFICATION)[0]
+    return Request(
+        message(Command.C_ECHO_RQ, context.context_id, MessageID=message_id, AffectedSOPClassUID=VERIFICATION)
+    )
+
+
+def store_request(
+    negotiated: Negotiated, instance: "str | Dataset", message_id: int, *, convert: bool, **elements: Any
+) -> Request:
+    """C-STORE-RQ for a file's path or a dataset; a file is not decoded if its transfer syntax was accepted."""
+    if isinstance(instance, str):
+        return _store_file(negotiated, instance, message_id, convert=convert, **elements)
+    return _store_dataset(negotiated, instance, message_id, convert=convert, **elements)
+
+
+def _store_file(negotiated: Negotiated, path: str, message_id: int, *, convert: bool, **elements: Any) -> Request:
+    head, source = open_part10(path)
+    try:
+        for context in contexts_for(negotiated, head.sop_class_uid):
+            if context.transfer_syntax[0] == head.transfer_syntax_uid:
+                encoded = Encoded(head.transfer_syntax_uid, path=path, offset=head.offset, size=source.size)
+                identity = (head.sop_class_uid, head.sop_instance_uid)
+                return Request(_store_message(context.context_id, *identity, message_id, encoded, elements), source)
+    except BaseException:
+        source.close()
+        raise
+    source.close()
+    if not convert:
+        raise no_context(negotiated, f"{head.sop_class_uid} in transfer syntax {head.transfer_syntax_uid}")
+    return _store_dataset(negotiated, read_file(path), message_id, convert=True, **elements)
+
+
+def _store_dataset(
+    negotiated: Negotiated, dataset: "Dataset", message_id: int, *, convert: bool, **elements: Any
+) -> Request:
+    try:
+        identity = (str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
+    except AttributeError as error:
+        raise ArgumentError(f"the dataset cannot be stored: {error}; set SOPClassUID and SOPInstanceUID") from None
+    own = transfer_syntax_of(dataset)
+    contexts = contexts_for(negotiated, identity[0])
+    chosen = next((each for each in contexts if each.transfer_syntax[0] == own), None)
+    if chosen is None:
+        # The uncompressed ones first: these every dataset can be converted to without loss.
+        ordered = sorted(contexts, key=lambda each: each.transfer_syntax[0] not in UNCOMPRESSED)
+        chosen = ordered[0]
+        if own is not None and not convert:
+            raise no_context(negotiated, f"{identity[0]} in transfer syntax {own}")
+    syntax = chosen.transfer_syntax[0]
+    try:
+        data = convert_dataset(dataset, own or syntax, syntax)
+    except DatasetError as error:
+        if own == syntax:
+            raise
+        raise _not_convertible(negotiated, identity[0], own, error) from error
+    encoded = Encoded(syntax, data)
+    return Request(_store_message(chosen.context_id, *identity, message_id, encoded, elements), BytesSource(data))
+
+
+def _not_convertible(negotiated: Negotiated, sop_class: str, own: str | None, error: Exception) -> NoAcceptedContext:
+    return no_context(negotiated, f"{sop_class} in transfer syntax {own}, and converting it failed ({error})")
+
+
+def _store_message(
+    context_id: int, sop_class: str, sop_instance: str, message_id: int, data: Encoded, elements: dict[str, Any]
+) -> Message:
+    return message(
+        Command.C_STORE_RQ,
+        context_id,
+        data,
+        MessageID=message_id,
+        AffectedSOPClassUID=sop_class,
+        AffectedSOPInstanceUID=sop_instance,
+        **elements,
+    )

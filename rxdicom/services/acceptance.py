@@ -1,0 +1,102 @@
+"""The answer to an A-ASSOCIATE-RQ (PS3.7 Annex D): rules first, then the handlers of what was proposed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from rxdicom.events import kinds
+from rxdicom.events.kinds import EventKind
+from rxdicom.events.records import AsyncOps, SOPCommon, SOPExtended, UserID
+from rxdicom.protocol.negotiation import Replies, accept, refusal
+from rxdicom.protocol.policy import Policy
+from rxdicom.services.effects import Call, Reply, Service, Value
+from rxdicom.wire.items import AsyncOperationsWindow, SOPClassCommonExtended, SOPClassExtended, UserIdentity
+from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
+
+IDENTITY_REFUSED = AssociateRJ(1, 2, 1)
+"""Rejected permanently, by the ACSE service provider, no reason given (PS3.7 D.3.3.7)."""
+_IDENTITY_TYPES = range(1, 6)
+
+
+def acceptance(
+    request: AssociateRQ,
+    policy: Policy,
+    maximum_length: int,
+    is_bound: Callable[[EventKind[Any]], bool],
+    assoc: object = None,
+) -> Service[AssociateAC | AssociateRJ]:
+    """Decide on a request. Handlers are asked only about items that were proposed.
+
+    A handler that raises, or answers nonsense, leaves its item unanswered; for the user identity that is a refusal.
+    """
+    refused = refusal(request, policy)
+    if refused is not None:
+        return refused
+    common: dict[str, Any] = {"assoc": assoc, "associate": request}
+    server_response: bytes | None = None
+    identity = request.item_of(UserIdentity)
+    if identity is not None:
+        if _unusable(identity, policy, is_bound):
+            return IDENTITY_REFUSED
+        reply = yield Call(
+            UserID(
+                user_id_type=identity.type,
+                primary_field=identity.primary,
+                secondary_field=identity.secondary if identity.type == 2 else None,
+                positive_response_requested=identity.positive_response_requested,
+                **common,
+            )
+        )
+        accepted, server_response = _identity_answer(reply)
+        if not accepted:
+            return IDENTITY_REFUSED
+        if is_bound(kinds.EVT_USER_ID) and identity.type in (1, 2):
+            server_response = b""
+        elif not is_bound(kinds.EVT_USER_ID):
+            server_response = None
+    window: tuple[int, int] | None = None
+    proposed = request.item_of(AsyncOperationsWindow)
+    if proposed is not None:
+        event = AsyncOps(nr_invoked=proposed.invoked, nr_performed=proposed.performed, **common)
+        window = _window_answer((yield Call(event)))
+    extended: Mapping[str, bytes] = {}
+    infos = {each.sop_class_uid: each.application_information for each in request.items_of(SOPClassExtended)}
+    if infos:
+        extended = _dict_answer((yield Call(SOPExtended(app_info=infos, **common))), bytes)
+    related: Mapping[str, SOPClassCommonExtended] = {}
+    items = {each.sop_class_uid: each for each in request.items_of(SOPClassCommonExtended)}
+    if items:
+        answer = _dict_answer((yield Call(SOPCommon(items=items, **common))), SOPClassCommonExtended)
+        related = {uid: item for uid, item in answer.items() if uid in items}
+    return accept(request, policy, maximum_length, Replies(window, extended, server_response, related))
+
+
+def _unusable(identity: UserIdentity, policy: Policy, is_bound: Callable[[EventKind[Any]], bool]) -> bool:
+    """Whether an identity is refused without asking: nobody could check it, or there is nothing to check."""
+    checked = policy.require_user_identity or is_bound(kinds.EVT_USER_ID)
+    return checked and (identity.type not in _IDENTITY_TYPES or not identity.primary)
+
+
+def _identity_answer(reply: Reply) -> tuple[bool, bytes | None]:
+    match reply:
+        case Value((True, None)):
+            return True, b""
+        case Value((True, bytes() as server_response)):
+            return True, server_response
+        case _:
+            return False, None
+
+
+def _window_answer(reply: Reply) -> tuple[int, int] | None:
+    match reply:
+        case Value((int() as invoked, int() as performed)) if 0 <= invoked <= 0xFFFF and 0 <= performed <= 0xFFFF:
+            return invoked, performed
+        case _:
+            return None
+
+
+def _dict_answer(reply: Reply, kind: type) -> dict[str, Any]:
+    answered = reply.value if isinstance(reply, Value) else None
+    if not isinstance(answered, Mapping):
+        return {}
+    items = cast("Mapping[Any, Any]", answered).items()
+    return {str(uid): item for uid, item in items if isinstance(item, kind)}
