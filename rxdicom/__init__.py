@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         StateError,
         TimedOut,
     )
-    from rxdicom.presentation import build_context, build_role
+    from rxdicom.presentation import ALL_TRANSFER_SYNTAXES, build_context, build_role
     from rxdicom.protocol.policy import Limits, Policy, Timeouts
     from rxdicom.runtimes.threads.ae import AE
     from rxdicom.runtimes.threads.association import Association

@@ -1,7 +1,6 @@
 """The configuration of an application entity, the same for every runtime: titles, contexts, deadlines, limits."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from attrs import evolve
 
@@ -251,15 +250,7 @@ class Entity:
         chosen = self.supported_contexts if contexts is None else contexts
         _check_contexts(chosen)
         return Policy(
-            contexts=tuple(
-                SupportedContext(
-                    _abstract_syntax(each),
-                    tuple(str(uid) for uid in each.transfer_syntax),
-                    each.scu_role,
-                    each.scp_role,
-                )
-                for each in chosen
-            ),
+            contexts=tuple(_supported(each) for each in chosen),
             accept_any_storage=self.accept_any_storage,
             require_called_aet=ae_title if self._require_called else None,
             require_calling_aet=self._require_calling,
@@ -269,7 +260,12 @@ class Entity:
         )
 
 
-def _frozen(item: Any) -> UserItem:
+def _supported(context: PresentationContext) -> SupportedContext:
+    syntaxes = tuple(str(uid) for uid in context.transfer_syntax)
+    return SupportedContext(_abstract_syntax(context), syntaxes, context.scu_role, context.scp_role)
+
+
+def _frozen(item: Builder | UserItem) -> UserItem:
     return item.freeze() if isinstance(item, Builder) else item
 
 

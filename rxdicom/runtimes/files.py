@@ -141,7 +141,7 @@ class SpoolSink:
             return Encoded(self._syntax, self._data)
         os.close(self._fd)
         self._fd = -1
-        return Encoded(self._syntax, path=self._path, offset=len(self._head), size=self._size)
+        return Encoded(self._syntax, path=self._path, offset=len(self._head), size=self._size, temporary=True)
 
     def discard(self) -> None:
         self._data = None
@@ -163,7 +163,7 @@ class SinkFactory:
 
 def forget(encoded: Encoded | None) -> None:
     """Remove the spool file of a dataset that nobody saved."""
-    if encoded is not None and encoded.path is not None:
+    if encoded is not None and encoded.path is not None and encoded.temporary:
         with suppress(OSError):
             os.unlink(encoded.path)
 
@@ -192,7 +192,7 @@ def store(event: CStore, path: str, durable: bool) -> None:
             os.unlink(temporary)
         raise
     if temporary == encoded.path:
-        encoded.path = path
+        encoded.path, encoded.temporary = path, False
     if durable:
         sync_folder(folder)
 

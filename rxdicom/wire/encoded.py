@@ -44,7 +44,7 @@ class Encoded:
     What it decodes to is computed once, by whoever asks first; an error is kept and raised again.
     """
 
-    __slots__ = ("_lock", "_outcome", "data", "error", "offset", "path", "size", "transfer_syntax")
+    __slots__ = ("_lock", "_outcome", "data", "error", "offset", "path", "size", "temporary", "transfer_syntax")
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Encoded:
         path: str | None = None,
         offset: int = 0,
         size: int | None = None,
+        temporary: bool = False,
         error: Exception | None = None,
     ) -> None:
         self.transfer_syntax = transfer_syntax
@@ -61,6 +62,8 @@ class Encoded:
         self.path = path
         self.offset = offset
         self.size = size if size is not None else len(data) if data is not None else 0
+        self.temporary = temporary
+        """Whether the file is to be removed when nobody has saved it under a name of its own."""
         self.error = error
         """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
         self._lock = threading.Lock()

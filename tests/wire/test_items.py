@@ -273,6 +273,13 @@ def test_values_out_of_the_tables_are_kept_for_the_policy_to_judge() -> None:
     assert SOPClassCommonExtended.parse(later_version) == SOPClassCommonExtended("1", "2", ())
 
 
+def test_unknown_items_of_a_context_are_skipped() -> None:
+    noise = item(0x99, b"later")
+    body = b"\1\0\0\0" + noise + item(0x30, b"1.2") + noise + item(0x40, b"1.3") + noise
+    assert PresentationContextRQ.parse(body) == PresentationContextRQ(1, "1.2", ("1.3",))
+    assert PresentationContextAC.parse(b"\1\0\0\0" + noise + item(0x40, b"1.3")) == PresentationContextAC(1, 0, "1.3")
+
+
 def test_unknown_user_items_are_skipped_and_repeated_ones_kept() -> None:
     items = [MaximumLength(1), MaximumLength(2), UserIdentity(1, False, b"a"), UserIdentity(1, False, b"b")]
     noise = item(0x5A, b"later") + item(0x00, b"") + item(0xFF, bytes(999))

@@ -57,10 +57,13 @@ class Connection:
         self._write_turn = threading.Lock()
         self._pending: memoryview | None = None
         self._blocked_until: float | None = None
+        # A run could not be written, and nobody waits until it can: the reader goes on with it.
+        self._left_to_reader = False
         self._armed: float | None = None
         self.failure: Exception | None = None
         """Why the connection ended, if it was not closed in order."""
         self._buffer = memoryview(bytearray(_FIRST_BUFFER))
+        self._drained = True
         self._wake = WakeUp()
         self._poll = select.poll()
         self._interest = select.POLLIN
@@ -154,11 +157,13 @@ class Connection:
                 self._pending = pending
                 if self._blocked_until is None or may_wait:
                     self._blocked_until = _later(self._timeouts.write)
+                self._left_to_reader = not may_wait
                 if not may_wait:
                     return False
                 wait(transport.fileno(), select.POLLOUT, self._blocked_until, "write")
             elif not len(pending):
                 self._pending = self._blocked_until = None
+                self._left_to_reader = False
                 return True
             else:
                 pending = pending[sent:]
@@ -198,13 +203,18 @@ class Connection:
         """
         transport = self._transport
         assert transport is not None
+        if self._drained:
+            self._drained = False
+            self._wait(transport, deadline)
+            return
         count = transport.receive_into(self._buffer)
         if count is None:
-            self._wait(transport, deadline)
+            self._drained = True
             return
         if count == 0:
             raise ConnectionResetError("")
         data = self._buffer[:count]
+        self._drained = transport.is_drained_by(count, self._buffer)
         if count == len(self._buffer) < BUFFER_SIZE:
             # Only who receives much has a large buffer: a thousand idle connections have small ones.
             self._buffer = memoryview(bytearray(BUFFER_SIZE))
@@ -214,7 +224,7 @@ class Connection:
         with self._lock:
             limits = (self._protocol.next_deadline(), self._blocked_until, deadline)
             self._armed = min((each for each in limits if each is not None), default=None)
-        interest = select.POLLIN | (select.POLLOUT if self._pending is not None else 0)
+        interest = select.POLLIN | (select.POLLOUT if self._left_to_reader else 0)
         if interest != self._interest:
             self._poll.modify(transport.fileno(), interest)
             self._interest = interest
@@ -225,7 +235,7 @@ class Connection:
         now = time.monotonic()
         if self._blocked_until is not None and now >= self._blocked_until:
             raise TimedOut("write", self._timeouts.write)
-        if self._pending is not None or self._protocol.wants_to_send:
+        if self._left_to_reader:
             self.flush(may_wait=False)
         if self._armed is not None and now >= self._armed:
             self.perform(self._protocol.handle_timeout)

@@ -37,6 +37,10 @@ class Transport:
         except BlockingIOError:
             return None
 
+    def is_drained_by(self, count: int, buffer: memoryview) -> bool:
+        """Whether a receive that gave ``count`` bytes has left nothing, so that the socket can be waited for."""
+        return count < len(buffer)
+
     def send(self, data: bytes | memoryview) -> int | None:
         """How many bytes were taken."""
         try:
@@ -148,6 +152,10 @@ class TLSTransport(Transport):
             self.flush()
             if self._feed() is None:
                 return None
+
+    def is_drained_by(self, count: int, buffer: memoryview) -> bool:
+        del count, buffer  # the TLS engine may hold more, whatever the count
+        return False
 
     def send(self, data: bytes | memoryview) -> int | None:
         if not self.flush():
