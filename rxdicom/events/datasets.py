@@ -54,10 +54,7 @@ def _decode(encoded: Encoded) -> "Dataset":
     try:
         if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
             data = inflate(data)
-        dataset = read_dataset(BytesIO(data), implicit, little, bytelength=len(data))
-        # pydicom decodes elements when they are read; what lies about its lengths shows here, not in a handler.
-        dataset.set_original_encoding(implicit, little, dataset.get("SpecificCharacterSet", None))
-        return dataset
+        return read_dataset(BytesIO(data), implicit, little, bytelength=len(data))
     except DatasetError:
         raise
     except Exception as error:
