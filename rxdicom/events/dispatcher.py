@@ -1,13 +1,14 @@
 """The single-slot dispatcher: for each intervention kind exactly one handler at all times, by default a default."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Concatenate
 
 from rxdicom.errors import ArgumentError
 from rxdicom.events import kinds as k
 from rxdicom.events.kinds import EventKind
 
-Handler = Callable[..., Any]
+Handler = Callable[Concatenate[Any, ...], Any]
+"""Called with the event, then the further arguments that it was bound with."""
 Slot = tuple[Handler, tuple[Any, ...]]
 
 NO_CONTENT: dict[str, Any] = {}

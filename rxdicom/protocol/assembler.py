@@ -5,7 +5,7 @@ from typing import Protocol
 
 from attrs import evolve
 
-from rxdicom.errors import PeerProtocolError
+from rxdicom.errors import ArgumentError, PeerProtocolError
 from rxdicom.wire.dimse import MAX_COMMAND_SET, Message, decode_command_set
 from rxdicom.wire.encoded import Encoded
 
@@ -15,7 +15,10 @@ UNEXPECTED_PARAMETER = 5
 
 
 class Sink(Protocol):
-    """Takes the bytes of one dataset. It never raises: what goes wrong is in the ``error`` of the result."""
+    """Takes the bytes of one dataset. It never raises: what goes wrong is in the ``error`` of the result.
+
+    Either ``finish`` or ``discard`` is called, once.
+    """
 
     def write(self, data: memoryview) -> None: ...
 
@@ -29,7 +32,10 @@ class Sink(Protocol):
 
 
 OpenSink = Callable[[Message, str], Sink]
-"""Chooses the sink when the command set is there: (the message without its dataset, transfer syntax UID)."""
+"""Chooses the sink when the command set is there: (the message without its dataset, transfer syntax UID).
+
+:class:`~rxdicom.errors.ArgumentError` says that the elements of the command set do not do for one: it is refused.
+"""
 
 
 class MemorySink:
@@ -60,6 +66,7 @@ class Assembler:
         self._command = bytearray()
         self._message: Message | None = None
         self._sink: Sink | None = None
+        self._completed: list[tuple[Message, Sink | None]] = []
         self._context_id: int | None = None
         self._control = 0
         self._received = 0
@@ -89,23 +96,34 @@ class Assembler:
                 raise PeerProtocolError(f"a command set of more than {MAX_COMMAND_SET} bytes", 6)
             self._command += data
 
-    def end_fragment(self) -> Message | None:
-        """The message, if this was its last fragment."""
+    def end_fragment(self) -> None:
+        """The fragment is over, and with it the command set or the message, if it was the last."""
         if not self._control & _LAST:
-            return None
-        if self._sink is not None and self._message is not None:
-            return self._complete(evolve(self._message, data=self._sink.finish()))
+            return
+        if self._message is not None:
+            self._complete(self._message, self._sink)
+            return
         context_id = self._context_id or 0
         message = Message(decode_command_set(self._command), context_id)
-        if not message.has_dataset:
-            return self._complete(message)
-        self._message = message
-        self._sink = self._open_sink(message, self._syntax_of(context_id) or "")
-        return None
+        if message.has_dataset:
+            try:
+                self._sink = self._open_sink(message, self._syntax_of(context_id) or "")
+            except ArgumentError as error:
+                raise PeerProtocolError(f"a command set that cannot be used: {error}", 6) from None
+            self._message = message
+        else:
+            self._complete(message, None)
 
-    def _complete(self, message: Message) -> Message:
+    def _complete(self, message: Message, sink: Sink | None) -> None:
+        self._completed.append((message, sink))
         self._reset()
-        return message
+
+    def take(self) -> list[Message]:
+        """The messages that are whole, at the end of a P-DATA-TF: until then :meth:`discard` still takes them back."""
+        if not self._completed:
+            return []
+        completed, self._completed = self._completed, []
+        return [message if sink is None else evolve(message, data=sink.finish()) for message, sink in completed]
 
     def _reset(self) -> None:
         self._command = bytearray()
@@ -113,7 +131,9 @@ class Assembler:
         self._received = 0
 
     def discard(self) -> None:
-        """The association is over: give up a message that is half here."""
-        if self._sink is not None:
-            self._sink.discard()
+        """The association is over: give up what has not been taken, and a message that is half here."""
+        for sink in (*(sink for _, sink in self._completed), self._sink):
+            if sink is not None:
+                sink.discard()
+        self._completed.clear()
         self._reset()

@@ -22,7 +22,12 @@ from rxdicom.wire.items import (
     UserItem,
 )
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
-from rxdicom.wire.uids import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from rxdicom.wire.uids import (
+    APPLICATION_CONTEXT,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
 ACCEPTANCE, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = range(5)
 """Results of a presentation context (PS3.8 table 9-18)."""
@@ -195,20 +200,20 @@ def _any_storage(proposed: PresentationContextRQ, policy: Policy, replies: Repli
 
 
 def _answer_context(proposed: PresentationContextRQ, support: SupportedContext | None) -> PresentationContextAC:
+    # Not significant in a refusal (PS3.8 §9.3.3.2), but some peers stumble over an empty one.
+    unused = next(iter(proposed.transfer_syntaxes), "") or IMPLICIT_VR_LITTLE_ENDIAN
     if support is None:
-        return PresentationContextAC(proposed.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED)
+        return PresentationContextAC(proposed.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED, unused)
     chosen = next((each for each in support.transfer_syntaxes if each and each in proposed.transfer_syntaxes), None)
     if chosen is None:
-        return PresentationContextAC(proposed.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED)
+        return PresentationContextAC(proposed.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED, unused)
     return PresentationContextAC(proposed.context_id, ACCEPTANCE, chosen)
 
 
 def _answer_role(role: RoleSelection, support: SupportedContext) -> RoleSelection | None:
-    if support.scu_role is None and support.scp_role is None:
+    if support.scu_role is None or support.scp_role is None:
         return None
-    return RoleSelection(
-        role.sop_class_uid, role.scu_role and bool(support.scu_role), role.scp_role and bool(support.scp_role)
-    )
+    return RoleSelection(role.sop_class_uid, role.scu_role and support.scu_role, role.scp_role and support.scp_role)
 
 
 def _clamp(answered: int, proposed: int) -> int:

@@ -52,6 +52,7 @@ _LOCAL = {
     Event.RELEASE_RESPONSE,
     Event.ABORT_REQUEST,
 }
+_UNCONNECTED = (State.IDLE, State.AWAITING_TRANSPORT)
 _PENDING = (0xFF00, 0xFF01)
 _UNRECOGNISED_PDU, _UNEXPECTED_PDU, _INVALID_PARAMETER = 1, 2, 6
 _PROVIDER = 2
@@ -96,10 +97,10 @@ class Protocol:
         self._current: _Sending | None = None
         self._receiver = Receiver(self)
         self._assembler = Assembler(self._syntax_of, open_sink, limits.dataset)
-        self._completed: list[Message] = []
         self._lost = False
         self._over = False
         self._associated = False
+        self._warned_of_odd = False
         self._artim: float | None = None
         self._last_activity = 0.0
         self._now = 0.0
@@ -111,16 +112,20 @@ class Protocol:
     # ---- transport
 
     def connect(self, request: AssociateRQ, now: float) -> list[Produced]:
-        """A-ASSOCIATE request primitive (Evt1): the runtime is to connect now."""
-        self.request = self._primitive = request
-        return self._step(Event.ASSOCIATE_REQUEST, now)
+        """A-ASSOCIATE request primitive (Evt1): the runtime is to connect now.
+
+        This and the two responses raise :class:`~rxdicom.errors.ArgumentError` for what cannot be encoded.
+        """
+        produced = self._issue(Event.ASSOCIATE_REQUEST, request, now)
+        self.request = request
+        return produced
 
     def connection_made(self, now: float) -> list[Produced]:
         """The transport connection is there, for either side (Evt2, Evt5)."""
         self._last_activity = now
         event = Event.TRANSPORT_CONFIRMED if self.is_requestor else Event.TRANSPORT_INDICATED
         produced = self._step(event, now)
-        if self.is_requestor:
+        if self.state is State.AWAITING_AC_OR_RJ:
             # The standard leaves the wait for AC or RJ to the implementation; here it has ARTIM's deadline.
             self._start_artim()
         return produced
@@ -130,7 +135,7 @@ class Protocol:
         self._now = self._last_activity = now
         if self.watched >> Notice.DATA_RECV & 1:
             self._emit(Notice.DATA_RECV, bytes(data))
-        if not self._lost:
+        if not (self._lost or self.closing or self.state in _UNCONNECTED):
             try:
                 self._receiver.feed(data)
             except PeerProtocolError as error:
@@ -151,13 +156,11 @@ class Protocol:
 
     def accept(self, answer: AssociateAC, now: float) -> list[Produced]:
         """A-ASSOCIATE response primitive, accept (Evt7)."""
-        self._primitive = answer
-        return self._step(Event.ASSOCIATE_ACCEPT, now)
+        return self._issue(Event.ASSOCIATE_ACCEPT, answer, now)
 
     def reject(self, answer: AssociateRJ, now: float) -> list[Produced]:
         """A-ASSOCIATE response primitive, reject (Evt8)."""
-        self._primitive = answer
-        return self._step(Event.ASSOCIATE_REJECT, now)
+        return self._issue(Event.ASSOCIATE_REJECT, answer, now)
 
     def send(self, message: Message, source: Source | None, now: float) -> list[Produced]:
         """P-DATA request primitive (Evt9): queue a message, whose dataset is read from ``source`` as it is sent."""
@@ -184,14 +187,19 @@ class Protocol:
         """A-ABORT request primitive (Evt15). Before an A-ASSOCIATE-RQ has come it closes the connection."""
         self._cause, self._aborted_by = cause, "local"
         self._abort = Abort(source, reason)
-        if (self.state, Event.ABORT_REQUEST) in TRANSITIONS:
-            return self._step(Event.ABORT_REQUEST, now)
         self._now = now
-        if self.state is not State.IDLE:
+        self._abort_or_close()
+        return self._take()
+
+    def _abort_or_close(self) -> None:
+        if (self.state, Event.ABORT_REQUEST) in TRANSITIONS:
+            self._fire(Event.ABORT_REQUEST)
+        elif self.state is not State.IDLE:
             if self.state is State.AWAITING_RQ:
                 self._indicate_aborted()
-            self._close()
-        return self._take()
+            # What is queued, the A-ABORT or A-RELEASE-RP that led here, still leaves.
+            self.closing = True
+            self._artim = None
 
     # ---- what goes out
 
@@ -223,7 +231,7 @@ class Protocol:
                 self._current = None
                 if not message.is_response:
                     self._emit(Notice.MESSAGE_SENT, message)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a source raises, or an element that cannot be encoded
                 self._current = None
                 self._send_failed(message, error, begun=begun)
             else:
@@ -234,11 +242,13 @@ class Protocol:
 
     def _send_failed(self, message: Message, error: Exception, *, begun: bool) -> None:
         self.invoked.discard(message.MessageID or 0)
+        self._last_activity = self._now
         self._emit(Notice.SEND_FAILED, message, error)
         if begun:
             # Half a message is on the wire and cannot be taken back.
+            self.drop_outgoing()
             self._cause, self._aborted_by, self._abort = f"a dataset could not be read: {error}", "local", Abort(0, 0)
-            self._fire(Event.ABORT_REQUEST)
+            self._abort_or_close()
 
     def _watch_sent(self, data: bytes | memoryview) -> None:
         if self.watched >> Notice.PDU_SENT & 1:
@@ -279,16 +289,27 @@ class Protocol:
 
     # ---- the state machine
 
+    def _issue(self, event: Event, primitive: AssociateRQ | AssociateAC | AssociateRJ, now: float) -> list[Produced]:
+        """A local primitive with a PDU: both are checked before anything changes."""
+        self._cell(event)
+        encode_pdu(primitive)
+        self._primitive = primitive
+        return self._step(event, now)
+
     def _step(self, event: Event, now: float) -> list[Produced]:
         self._now = now
         self._fire(event)
         return self._take()
 
-    def _fire(self, event: Event) -> None:
+    def _cell(self, event: Event) -> tuple[str, State] | None:
         cell = TRANSITIONS.get((self.state, event))
+        if cell is None and event in _LOCAL:
+            raise StateError(f"not possible in state {self.state.label}: {event.name.lower().replace('_', ' ')}")
+        return cell
+
+    def _fire(self, event: Event) -> None:
+        cell = self._cell(event)
         if cell is None:
-            if event in _LOCAL:
-                raise StateError(f"not possible in state {self.state.label}: {event.name.lower().replace('_', ' ')}")
             return
         action, following = cell
         if action in ALTERNATIVES and self._takes_alternative(action):
@@ -348,6 +369,8 @@ class Protocol:
         self._artim = None
 
     def _close(self) -> None:
+        # The peer has said its last word, or is given up: nothing that is queued matters to it any more.
+        self.drop_outgoing()
         self.closing = True
         self._artim = None
 
@@ -365,6 +388,7 @@ class Protocol:
 
     def _indicate_accepted(self) -> None:
         self._artim = None
+        self._last_activity = self._now
         self._associated = True
         self.answer = self._primitive
         if self.request is None or self.answer is None:
@@ -405,7 +429,7 @@ class Protocol:
 
     def _drop_received(self) -> None:
         self._assembler.discard()
-        self._completed.clear()
+        self._receiver.skip()
 
     # ---- what comes in (the PDUHandler of the receiver)
 
@@ -422,8 +446,6 @@ class Protocol:
         limit = {1: self._limits.associate, 2: self._limits.associate, P_DATA_TF: self._limits.receive}.get(pdu_type, 4)
         if length > limit:
             raise PeerProtocolError(f"a {PDU_NAMES[pdu_type]} of {length} bytes; {limit} is the limit", 6)
-        if self.state is State.AWAITING_CLOSE and pdu_type == P_DATA_TF:
-            return SKIP
         if pdu_type != P_DATA_TF:
             return COLLECT
         if self.state not in (State.ESTABLISHED, State.AWAITING_RELEASE_RP):
@@ -458,7 +480,8 @@ class Protocol:
         self._fire(event)
 
     def begin_fragment(self, context_id: int, control: int, length: int) -> None:
-        if length & 1:
+        if length & 1 and not self._warned_of_odd:
+            self._warned_of_odd = True
             self._emit(Notice.WARNING, f"the peer sent a fragment of {length} bytes, which is odd (PS3.8 §9.3.1)")
         self._assembler.begin_fragment(context_id, control)
 
@@ -466,19 +489,15 @@ class Protocol:
         self._assembler.write(data)
 
     def end_fragment(self) -> None:
-        message = self._assembler.end_fragment()
-        if message is not None:
-            self._completed.append(message)
+        self._assembler.end_fragment()
 
     def end_p_data(self, pdu: bytes | None) -> None:
         if pdu is not None:
             self._emit(Notice.PDU_RECV, decode_pdu(pdu))
         self._fire(Event.P_DATA_RECEIVED)
-        if self._completed:
-            completed, self._completed = self._completed, []
-            for message in completed:
-                self._count_received(message)
-                self._emit(Notice.DIMSE_RECV, message)
+        for message in self._assembler.take():
+            self._count_received(message)
+            self._emit(Notice.DIMSE_RECV, message)
 
     def _count_received(self, message: Message) -> None:
         if not message.is_response:

@@ -60,6 +60,13 @@ class Receiver:
             else:
                 position = self._body(data, position, end)
 
+    def skip(self) -> None:
+        """Pass over the rest of a P-DATA-TF that is being streamed: nobody wants its fragments any more."""
+        if self._in_pdu and self._mode in (STREAM, KEEP):
+            self._mode, self._collected, self._pdv_left = SKIP, None, 0
+            self._pdu_left -= len(self._header)
+            self._header = bytearray()
+
     def _fragment(self, data: memoryview, position: int, end: int) -> int:
         stop = min(end, position + self._pdv_left)
         self._handler.fragment_data(data[position:stop])

@@ -234,7 +234,7 @@ def encode_command_set(command: Mapping[str, Any]) -> bytes:
                 if keyword in command and element.number
             ]
         )
-    except (error, UnicodeEncodeError) as reason:
+    except (error, UnicodeEncodeError, TypeError, AttributeError) as reason:
         raise ArgumentError(f"a command element cannot be encoded: {reason}") from None
     return pack("<HHII", 0, 0, 4, len(body)) + body
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, Protocol
 
 
@@ -24,7 +25,7 @@ class BytesSource:
     __slots__ = ("_view", "size")
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._view = memoryview(data)
+        self._view = memoryview(data).cast("B")
         self.size = len(self._view)
 
     def read_into(self, offset: int, views: Sequence[memoryview]) -> None:
@@ -44,7 +45,18 @@ class Encoded:
     What it decodes to is computed once, by whoever asks first; an error is kept and raised again.
     """
 
-    __slots__ = ("_lock", "_outcome", "data", "error", "offset", "path", "size", "temporary", "transfer_syntax")
+    __slots__ = (
+        "_lock",
+        "_outcome",
+        "_traceback",
+        "data",
+        "error",
+        "offset",
+        "path",
+        "size",
+        "temporary",
+        "transfer_syntax",
+    )
 
     def __init__(
         self,
@@ -68,6 +80,7 @@ class Encoded:
         """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
         self._lock = threading.Lock()
         self._outcome: tuple[Any, Exception | None] | None = None
+        self._traceback: TracebackType | None = None
 
     def decoded(self, decode: Callable[["Encoded"], Any]) -> Any:
         """What ``decode`` makes of this, computed at the first call only."""
@@ -77,9 +90,11 @@ class Encoded:
                     self._outcome = (decode(self), None)
                 except Exception as error:  # noqa: BLE001 - whatever the decoder raises is the outcome, kept for all
                     self._outcome = (None, error)
+                    self._traceback = error.__traceback__
             value, failure = self._outcome
         if failure is not None:
-            raise failure
+            # With the traceback of the first time: it would grow with each raise otherwise, and keep all its frames.
+            raise failure.with_traceback(self._traceback)
         return value
 
     def __repr__(self) -> str:

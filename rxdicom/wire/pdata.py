@@ -9,8 +9,9 @@ from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
 
 OVERHEAD = HEADER_SIZE + PDV_HEADER.size
 """Bytes of headers in front of each fragment that is sent alone in its PDU."""
-RUN_SIZE = 262144
-"""Bytes of PDUs that are prepared at a time: large enough for few system calls, small enough for the CPU's cache."""
+RUN_SIZE = 270336
+"""Bytes of PDUs that are prepared at a time: large enough for few system calls (two PDUs of the default maximum, with
+the command set before them), small enough for the CPU's cache."""
 UNLIMITED_LENGTH = 131072
 """PDU length used towards a peer that sets no limit, or a higher one: it bounds what a run allocates."""
 

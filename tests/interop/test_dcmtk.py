@@ -180,8 +180,11 @@ def test_tls_both_ways(tmp_path: Path) -> None:
     theirs.mkdir()
     ae = AE()
     ae.add_requested_context(head.sop_class_uid, head.transfer_syntax_uid)
-    with running(dcmtk("storescp"), *identity, "+B", "-od", theirs, port, port=port):
-        with ae.associate("127.0.0.1", port, tls_args=(client_context, "localhost")) as assoc:
-            assert assoc.send_c_store(path) == 0x0000
-            assert assoc.acceptor.certificate is not None
+    tls = (client_context, "localhost")
+    with (
+        running(dcmtk("storescp"), *identity, "+B", "-od", theirs, port, port=port),
+        ae.associate("127.0.0.1", port, tls_args=tls) as assoc,
+    ):
+        assert assoc.send_c_store(path) == 0x0000
+        assert assoc.acceptor.certificate is not None
     assert next(theirs.iterdir()).read_bytes().endswith(dataset_bytes(path))

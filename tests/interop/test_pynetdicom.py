@@ -45,9 +45,11 @@ def test_store_programs_both_ways(tmp_path: Path) -> None:
     ae = AE()
     ae.accept_any_storage = True
     ae.add_requested_context(head.sop_class_uid, head.transfer_syntax_uid)
-    with running(*python("pynetdicom", "storescp", port, "-od", tmp_path), port=port):
-        with ae.associate("127.0.0.1", port) as assoc:
-            assert assoc.send_c_store(path) == 0x0000
+    with (
+        running(*python("pynetdicom", "storescp", port, "-od", tmp_path), port=port),
+        ae.associate("127.0.0.1", port) as assoc,
+    ):
+        assert assoc.send_c_store(path) == 0x0000
     assert read(next(tmp_path.iterdir())) == read(path)
     received: list[Dataset] = []
 

@@ -123,6 +123,7 @@ def test_golden_bytes(name: str) -> None:
     sent, golden = golden_message(name), golden_bytes(name)
     assert encode_command_set(sent.command) == golden
     received = decode_command_set(golden)
+    assert encode_command_set(received) == golden
     assert received.pop("CommandGroupLength") == len(golden) - 12
     assert received == sent.command
     assert (sent.name, sent.kind.message_name) == (name, name)

@@ -40,7 +40,7 @@ from rxdicom.runtimes.user import Request, echo_request, store_request
 from rxdicom.sop_class import uid_to_service_class
 from rxdicom.status import Status
 from rxdicom.wire.dimse import Message
-from rxdicom.wire.items import UserIdentity
+from rxdicom.wire.items import UserIdentity, UserItem
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
 if TYPE_CHECKING:
@@ -56,11 +56,17 @@ class Peer:
     ae_title: str
     address: str
     port: int
-    user_identity: UserIdentity | None = None
+    user_information: tuple[UserItem, ...] = ()
+    """The items of extended negotiation that it sent, as records of :mod:`rxdicom.wire.items`."""
     certificate: dict[str, Any] | None = None
     """The TLS certificate that it showed, as :meth:`ssl.SSLSocket.getpeercert` gives it."""
     implementation_class_uid: str | None = None
     implementation_version_name: str | None = None
+
+    @property
+    def user_identity(self) -> UserIdentity | None:
+        """Who it said that it acts for."""
+        return next((item for item in self.user_information if isinstance(item, UserIdentity)), None)
 
     def __repr__(self) -> str:
         return f"{self.ae_title!r} at {self.address}:{self.port}"
@@ -145,6 +151,11 @@ class Association:
         return self._protocol.negotiated.rejected
 
     @property
+    def operations_window(self) -> tuple[int, int]:
+        """How many operations this side may invoke, and perform, at a time; 0 is unlimited (PS3.7 D.3.3.3)."""
+        return self._protocol.negotiated.invoked, self._protocol.negotiated.performed
+
+    @property
     def requestor(self) -> Peer:
         """The application entity that asked for the association; empty as long as it has not."""
         return self._peer(self._protocol.request, remote=self.is_acceptor)
@@ -165,7 +176,7 @@ class Association:
             title,
             address,
             port,
-            pdu.item_of(UserIdentity) if pdu else None,
+            pdu.user_information if pdu else (),
             transport.certificate if transport is not None and remote else None,
             pdu.implementation_class_uid if pdu else None,
             pdu.implementation_version_name if pdu else None,
@@ -221,6 +232,7 @@ class Association:
             raise StateError("this association has been opened before; make a new one")
         self._opened = True
         request = self._request
+        self._protocol.watched = self.watched()
         self._publish_now(self._protocol.connect(request, time.monotonic()))
         try:
             transport = self._connect()
@@ -235,7 +247,8 @@ class Association:
         if not self.accepted_contexts:
             proposed = [each.abstract_syntax for each in request.presentation_contexts]
             self.abort()
-            raise NoAcceptedContext("any of the requested SOP classes", proposed)
+            more = f" and {len(proposed) - 3} more" if len(proposed) > 3 else ""
+            raise NoAcceptedContext(", ".join(proposed[:3]) + more, proposed)
         return self
 
     def start(self, transport: Transport, first_step: Callable[[], None] | None = None) -> None:
@@ -473,6 +486,10 @@ class Association:
 
     # ---- what the notices mean for the state that users see
 
+    def _on_message(self, message: Message) -> None:
+        if message.is_response:
+            self._operations.arrived(message)
+
     def _on_established(self) -> None:
         self.is_established = True
 
@@ -497,6 +514,7 @@ class Association:
 
 
 _REACTIONS: dict[Notice, Callable[..., None]] = {
+    Notice.DIMSE_RECV: Association._on_message,  # pyright: ignore[reportPrivateUsage]
     Notice.ESTABLISHED: Association._on_established,  # pyright: ignore[reportPrivateUsage]
     Notice.REJECTED: Association._on_rejected,  # pyright: ignore[reportPrivateUsage]
     Notice.RELEASED: Association._on_released,  # pyright: ignore[reportPrivateUsage]

@@ -29,10 +29,11 @@ class Operation:
     def is_over(self) -> bool:
         return self.answer is not None or self.error is not None
 
-    def end(self, answer: Message | None, error: Exception | None) -> None:
-        """Hand over the response, or why there is none. The first one counts."""
+    def end(self, error: Exception | None = None) -> None:
+        """Let the caller go on, with the response that has arrived, or with ``error``. Only the first call counts."""
         if not self.is_over:
-            self.answer, self.error = answer, error
+            self.error = error
+        if self.gate.locked():
             self.gate.release()
 
 
@@ -118,26 +119,32 @@ class Operations:
         if operation is not None and self._seconds is not None:
             operation.deadline = time.monotonic() + self._seconds
 
+    def arrived(self, answer: Message) -> None:
+        """A response has come: it counts, whatever observers of it do before the caller goes on."""
+        operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
+        if operation is not None and not operation.is_over:
+            operation.answer = answer
+
     def complete(self, answer: Message) -> bool:
-        """A response has come. False if nothing was outstanding under its message ID."""
+        """Let the caller have its response. False if nothing was outstanding under its message ID."""
         operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
         if operation is None:
             return False
-        operation.end(answer, None)
+        operation.end()
         return True
 
     def failed(self, message: Message, error: Exception) -> None:
         """A request could not be sent."""
         operation = self._outstanding.get(message.MessageID or 0)
         if operation is not None:
-            operation.end(None, error)
+            operation.end(error)
 
     def fail_all(self, error: Exception) -> None:
         """No response will come any more."""
         with self._free:
             operations = tuple(self._outstanding.values())
         for operation in operations:
-            operation.end(None, error)
+            operation.end(error)
 
 
 def _left(deadline: float | None) -> float | None:

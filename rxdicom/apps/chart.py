@@ -1,0 +1,137 @@
+"""The sequence chart of an association, drawn from its events: who sent what, and when. Events in, lines out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import evolve, frozen
+
+from rxdicom import Status, evt
+from rxdicom.apps.console import escaped, size
+from rxdicom.sop_class import uid_to_sop_class
+
+KINDS = (evt.EVT_PDU_SENT, evt.EVT_PDU_RECV, evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV)
+"""The events that a chart is drawn from."""
+
+_SENT = (evt.EVT_PDU_SENT, evt.EVT_DIMSE_SENT)
+_MESSAGES = (evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV)
+_TIME, _NOTE = 9, 12
+
+
+@frozen
+class Step:
+    """One arrow: a PDU of association control, or a message with the number of P-DATA-TF PDUs that it travelled in."""
+
+    at: datetime
+    is_sent: bool
+    label: str
+    fragments: int = 0
+
+
+@frozen
+class Glyphs:
+    """What arrows are made of."""
+
+    line: str
+    left: str
+    right: str
+    rail: str
+    gap: str
+
+
+UNICODE = Glyphs("─", "◀", "▶", "│", "⋮")
+ASCII = Glyphs("-", "<", ">", "|", ":")
+
+
+def steps(events: Iterable[Any]) -> list[Step]:
+    """The steps of one association, from its events of :data:`KINDS` in their order."""
+    done: list[Step] = []
+    arrived, message_at = 0, -1
+    for event in events:
+        is_sent = event.event in _SENT
+        if event.event in _MESSAGES:
+            # A message is told before the PDUs in which it is sent, and after those in which it came.
+            done.append(Step(event.timestamp, is_sent, _message(event.message), 0 if is_sent else arrived))
+            if is_sent:
+                message_at = len(done) - 1
+            else:
+                arrived = 0
+        elif event.pdu.name != "P-DATA-TF":
+            done.append(Step(event.timestamp, is_sent, _pdu(event.pdu)))
+        elif not is_sent:
+            arrived += 1
+        elif message_at >= 0:
+            done[message_at] = evolve(done[message_at], fragments=done[message_at].fragments + 1)
+    return done
+
+
+def _contexts(pdu: Any) -> str:
+    return f"{len(pdu.presentation_contexts)} contexts"
+
+
+def _answers(pdu: Any) -> str:
+    accepted = sum(context.result == 0 for context in pdu.presentation_contexts)
+    return f"{accepted} of {len(pdu.presentation_contexts)} accepted"
+
+
+def _codes(pdu: Any) -> str:
+    return f"source {pdu.source}, reason {pdu.reason}"
+
+
+_DETAILS: dict[str, Callable[[Any], str]] = {
+    "A-ASSOCIATE-RQ": _contexts,
+    "A-ASSOCIATE-AC": _answers,
+    "A-ASSOCIATE-RJ": _codes,
+    "A-ABORT": _codes,
+}
+
+
+def _pdu(pdu: Any) -> str:
+    detail = _DETAILS.get(pdu.name)
+    return f"{pdu.name}: {detail(pdu)}" if detail else pdu.name
+
+
+def _message(message: Any) -> str:
+    if message.is_response:
+        status = Status(message.Status)
+        what = f"0x{status:04X} {status.description or status.category}"
+        return f"{message.name} {message.MessageIDBeingRespondedTo}: {what}"
+    named = message.AffectedSOPClassUID or message.RequestedSOPClassUID
+    what = uid_to_sop_class(named).name if named else ""
+    data = f", {size(message.data.size)}" if message.data is not None else ""
+    return f"{message.name} {message.MessageID or ''}: {what}{data}"
+
+
+def draw(
+    done: Sequence[Step],
+    requestor: str,
+    acceptor: str,
+    *,
+    width: int = 80,
+    shown: int = 12,
+    glyphs: Glyphs = UNICODE,
+) -> list[str]:
+    """The chart, as its requestor saw it, in lines of at most ``width`` columns: ``shown`` steps, the middle left out."""
+    if not done:
+        return []
+    span = width - _TIME - _NOTE
+    left, right = escaped(requestor), escaped(acceptor)
+    lines = [f"{'ms':>{_TIME - 2}}  {left}{right:>{max(span - len(left), len(right) + 1)}}"]
+    tail = shown // 2 if len(done) > shown else 0
+    begun = done[0].at
+    for step in done[: shown - tail]:
+        lines.append(_line(step, begun, span, glyphs))
+    if tail:
+        left_out = f"{glyphs.gap} {len(done) - shown} more {glyphs.gap}".center(span - 2)
+        lines.append(f"{'':{_TIME}}{glyphs.rail}{left_out}{glyphs.rail}")
+        lines += [_line(step, begun, span, glyphs) for step in done[-tail:]]
+    return lines
+
+
+def _line(step: Step, begun: datetime, span: int, glyphs: Glyphs) -> str:
+    inner = span - 2
+    label = f" {escaped(step.label)[: inner - 6]} ".center(inner - 1, glyphs.line)
+    arrow = f"{label}{glyphs.right}" if step.is_sent else f"{glyphs.left}{label}"
+    at = (step.at - begun).total_seconds() * 1000
+    note = f"  {step.fragments} P-DATA" if step.fragments else ""
+    return f"{at:{_TIME - 2}.1f}  {glyphs.rail}{arrow}{glyphs.rail}{note}"
