@@ -8,7 +8,7 @@ from collections.abc import Callable
 from struct import Struct, error
 from typing import Any, ClassVar, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from rxdicom.errors import ArgumentError, PeerProtocolError
 from rxdicom.wire.items import (
@@ -53,7 +53,7 @@ class Associate:
     user_information: tuple[UserItem, ...] = ()
     application_context: str = APPLICATION_CONTEXT
     protocol_version: int = 1
-    reserved: bytes = bytes(32)
+    reserved: bytes = field(default=bytes(32), repr=False)
 
     def items_of(self, kind: type[_Item]) -> tuple[_Item, ...]:
         """The user-information items of one type."""

@@ -4,6 +4,8 @@ import sys
 
 from attrs import field, frozen
 
+from tests.support import find_dcmtk
+
 from .data import Shape
 
 
@@ -77,13 +79,18 @@ _HOST = "127.0.0.1"
 _TUNED = ("-pdu", "131072")
 
 
+def _found(program: str) -> str:
+    """DCMTK's program, not pynetdicom's of the same name; the bare name, which then fails to start, without it."""
+    return find_dcmtk(program) or program
+
+
 def _dcmtk(title: str, options: tuple[str, ...] = (), write: tuple[str, ...] = (), **environment: str) -> Stack:
     return Stack(
         title,
-        echo_scu=("echoscu", *options, "--repeat", "{count}", _HOST, "{port}"),
-        echo_scp=("storescp", *options, "-od", "{folder}", "{port}"),  # there is no echoscp
-        store_scu=("storescu", *options, "+sd", _HOST, "{port}", "{folder}"),
-        store_scp=("storescp", *options, *write, "-od", "{folder}", "{port}"),
+        echo_scu=(_found("echoscu"), *options, "--repeat", "{count}", _HOST, "{port}"),
+        echo_scp=(_found("storescp"), *options, "-od", "{folder}", "{port}"),  # there is no echoscp
+        store_scu=(_found("storescu"), *options, "+sd", _HOST, "{port}", "{folder}"),
+        store_scp=(_found("storescp"), *options, *write, "-od", "{folder}", "{port}"),
         environment=environment,
     )
 
