@@ -251,13 +251,27 @@ class Association:
             raise NoAcceptedContext(", ".join(proposed[:3]) + more, proposed)
         return self
 
-    def start(self, transport: Transport, first_step: Callable[[], None] | None = None) -> None:
-        """Take over a connected transport; for runtimes. The reader starts, the events begin."""
+    def start(
+        self,
+        transport: Transport,
+        announce: Callable[[], None] | None = None,
+        handshake: Callable[[], None] | None = None,
+    ) -> None:
+        """Take over a connected transport; for runtimes. The reader starts: it announces the association, tells of
+        the connection, shakes hands and goes on, so that no observer and no peer holds up the caller.
+        """
         self._transport = transport
-        self._publish_now([(Notice.CONN_OPEN, (transport.address,))])
-        if self.is_requestor:
-            self._publish_now([(Notice.REQUESTED, ())])
-        self._connection.start(transport, first_step)
+
+        def begin() -> None:
+            if announce is not None:
+                announce()
+            self._publish_now([(Notice.CONN_OPEN, (transport.address,))])
+            if handshake is not None:
+                handshake()
+            if self.is_requestor:
+                self._publish_now([(Notice.REQUESTED, ())])
+
+        self._connection.start(transport, begin)
 
     def _publish_now(self, produced: list[Produced]) -> None:
         self.publish(produced)

@@ -64,28 +64,39 @@ class Connection:
         """Why the connection ended, if it was not closed in order."""
         self._buffer = memoryview(bytearray(_FIRST_BUFFER))
         self._drained = True
-        self._wake = WakeUp()
+        self._wake: WakeUp | None = None
         self._poll = select.poll()
         self._interest = select.POLLIN
-        self._reader = threading.Thread(target=self._run, name=name, daemon=True)
-        self._first_step: Callable[[], None] | None = None
+        self._name = name
+        self._reader: threading.Thread | None = None
 
-    def start(self, transport: Transport, first_step: Callable[[], None] | None = None) -> None:
-        """Start the reader; it calls ``first_step`` (a TLS handshake, say) before anything else."""
-        self._transport = transport
-        self._first_step = first_step
+    def start(self, transport: Transport, first_step: Callable[[], None]) -> None:
+        """Start the reader; it takes ``first_step`` (a TLS handshake, say) before anything else.
+
+        Raises :class:`OSError` without a free descriptor and :class:`RuntimeError` without a thread.
+        """
+        wake = WakeUp()
+        reader = threading.Thread(target=self._run, args=(transport, first_step), name=self._name, daemon=True)
         self._poll.register(transport.fileno(), select.POLLIN)
-        self._poll.register(self._wake.fileno(), select.POLLIN)
-        self._reader.start()
+        self._poll.register(wake.fileno(), select.POLLIN)
+        self._transport, self._wake, self._reader = transport, wake, reader
+        try:
+            reader.start()
+        except RuntimeError:
+            self._transport, self._wake, self._reader = None, None, None
+            wake.close()
+            raise
 
     @property
     def in_reader(self) -> bool:
         """Whether the current thread is the reader."""
-        return threading.get_ident() == self._reader.ident
+        return self._reader is not None and threading.get_ident() == self._reader.ident
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the reader to end, unless it is the current thread. Whether it has ended."""
-        if self._reader.is_alive() and not self.in_reader:
+        if self._reader is None:
+            return True
+        if not self.in_reader:
             self._reader.join(timeout)
         return not self._reader.is_alive()
 
@@ -103,7 +114,11 @@ class Connection:
             earlier = _is_earlier(self._protocol.next_deadline(), self._armed)
         self.flush(may_wait=may_wait and not self.in_reader)
         self._settle(produced)
-        if (earlier or self._protocol.closing) and not self.in_reader:
+        if earlier or self._protocol.closing:
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._wake is not None and not self.in_reader:
             self._wake.set()
 
     def _settle(self, produced: list[Produced]) -> None:
@@ -125,8 +140,7 @@ class Connection:
                 self._write_turn.release()
             self._settle(produced)
             if not done:
-                if not self.in_reader:
-                    self._wake.set()
+                self._wake_reader()
                 return
 
     def _write(self, transport: Transport, may_wait: bool) -> tuple[bool, list[Produced]]:
@@ -179,12 +193,9 @@ class Connection:
 
     # ---- reading
 
-    def _run(self) -> None:
-        transport = self._transport
-        assert transport is not None
+    def _run(self, transport: Transport, first_step: Callable[[], None]) -> None:
         try:
-            if self._first_step is not None:
-                self._first_step()
+            first_step()
             self.perform(self._protocol.connection_made)
             while not self._is_over():
                 self.pump(None)
@@ -230,7 +241,7 @@ class Connection:
             self._interest = interest
         transport.expect_data()
         ready = self._poll.poll(milliseconds(self._armed))
-        if any(fd == self._wake.fileno() for fd, _ in ready):
+        if self._wake is not None and any(fd == self._wake.fileno() for fd, _ in ready):
             self._wake.clear()
         now = time.monotonic()
         if self._blocked_until is not None and now >= self._blocked_until:
@@ -254,7 +265,8 @@ class Connection:
             self._transport = None
         self._poll.unregister(transport.fileno())
         transport.close()
-        self._wake.close()
+        if self._wake is not None:
+            self._wake.close()
         self._settle(produced)
         self._owner.lost()
 

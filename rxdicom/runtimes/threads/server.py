@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -232,13 +232,21 @@ class AssociationServer:
         transport = TLSTransport(sock, self._ssl_context, None, server=True) if self._ssl_context else Transport(sock)
         with self._lock:
             self._connected.add(association)
-        for hub in setup.hubs:
-            if hub.mask >> ASSOCIATIONS & 1:
-                hub.append(ASSOCIATIONS, association)
-                hub.drain(self.timeouts.observer)
-        association.start(transport, self._handshake(transport) if self._ssl_context else None)
 
-    def _handshake(self, transport: Transport) -> Any:
+        def announce() -> None:
+            for hub in setup.hubs:
+                if hub.mask >> ASSOCIATIONS & 1:
+                    hub.append(ASSOCIATIONS, association)
+                    hub.drain(self.timeouts.observer)
+
+        try:
+            association.start(transport, announce, self._handshake(transport) if self._ssl_context else None)
+        except (RuntimeError, OSError) as error:
+            _LOG.error("%s: a connection is refused: %s", self.ae_title, error)
+            transport.close()
+            self._over(association)
+
+    def _handshake(self, transport: Transport) -> Callable[[], None]:
         seconds = self.timeouts.tls
 
         def shake_hands() -> None:
