@@ -33,7 +33,6 @@ ACCEPTANCE, USER_REJECTION, NO_REASON, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_S
 """Results of a presentation context (PS3.8 table 9-18)."""
 
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
-_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 
 
 @frozen
@@ -190,11 +189,11 @@ def _answer_items(request: AssociateRQ, replies: Replies) -> list[UserItem]:
 
 
 def _any_storage(proposed: PresentationContextRQ, policy: Policy, replies: Replies) -> SupportedContext | None:
+    if policy.is_storage is None:
+        return None
     common = replies.common_extended.get(proposed.abstract_syntax)
-    storage = proposed.abstract_syntax.startswith(_STORAGE_ROOT) or (
-        common is not None and common.service_class_uid == STORAGE_SERVICE_CLASS
-    )
-    if policy.accept_any_storage and storage:
+    is_common = common is not None and common.service_class_uid == STORAGE_SERVICE_CLASS
+    if is_common or policy.is_storage(proposed.abstract_syntax):
         return SupportedContext(proposed.abstract_syntax, proposed.transfer_syntaxes)
     return None
 

@@ -1,5 +1,7 @@
 """What a side allows and waits for: frozen records given to an AE, a listener or one association."""
 
+from collections.abc import Callable
+
 from attrs import frozen
 
 from rxdicom.wire.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -71,8 +73,8 @@ class Policy:
     """How an acceptor answers association requests."""
 
     contexts: tuple[SupportedContext, ...] = ()
-    accept_any_storage: bool = False
-    """Accept any SOP class that is proposed under the storage root, or by SOP Class Common Extended as storage."""
+    is_storage: Callable[[str], bool] | None = None
+    """If given, every SOP class for which it is true is accepted, or that SOP Class Common Extended says is storage."""
     require_called_aet: str | None = None
     """Reject (1,1,7) another called AE title."""
     require_calling_aet: tuple[str, ...] = ()

@@ -53,7 +53,12 @@ _LOCAL = {
     Event.ABORT_REQUEST,
 }
 _UNCONNECTED = (State.IDLE, State.AWAITING_TRANSPORT)
-_PENDING = (0xFF00, 0xFF01)
+_PENDING = {
+    (kind, status)
+    for kind in (Command.C_FIND_RSP, Command.C_GET_RSP, Command.C_MOVE_RSP)
+    for status in (0xFF00, 0xFF01)
+}
+"""Of the other services every response is the final one, whatever its status says (PS3.7 §9.1, §10.1)."""
 _UNRECOGNISED_PDU, _UNEXPECTED_PDU, _INVALID_PARAMETER = 1, 2, 6
 _PROVIDER = 2
 
@@ -171,7 +176,7 @@ class Protocol:
         if not message.is_response:
             if message.MessageID is not None:
                 self.invoked.add(message.MessageID)
-        elif message.Status not in _PENDING:
+        elif (message.CommandField, message.Status) not in _PENDING:
             self.performing.discard(message.MessageIDBeingRespondedTo or 0)
         return produced
 
@@ -503,7 +508,7 @@ class Protocol:
         if not message.is_response:
             if message.CommandField != Command.C_CANCEL_RQ and message.MessageID is not None:
                 self.performing.add(message.MessageID)
-        elif message.Status not in _PENDING:
+        elif (message.CommandField, message.Status) not in _PENDING:
             self.invoked.discard(message.MessageIDBeingRespondedTo or 0)
 
     def _syntax_of(self, context_id: int) -> str | None:

@@ -9,6 +9,8 @@ from rxdicom.pdu_primitives import Builder
 from rxdicom.presentation import PresentationContext, build_context
 from rxdicom.protocol.negotiation import propose
 from rxdicom.protocol.policy import Limits, Policy, SupportedContext, Timeouts
+from rxdicom.service_class import NonPatientObjectStorageServiceClass, StorageServiceClass
+from rxdicom.sop_class import uid_to_service_class
 from rxdicom.wire.items import MAX_CONTEXTS, UserItem
 from rxdicom.wire.pdu import AssociateRQ
 from rxdicom.wire.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -251,13 +253,17 @@ class Entity:
         _check_contexts(chosen)
         return Policy(
             contexts=tuple(_supported(each) for each in chosen),
-            accept_any_storage=self.accept_any_storage,
+            is_storage=_is_storage if self.accept_any_storage else None,
             require_called_aet=ae_title if self._require_called else None,
             require_calling_aet=self._require_calling,
             require_user_identity=self.require_user_identity,
             implementation_class_uid=self.implementation_class_uid,
             implementation_version_name=self.implementation_version_name,
         )
+
+
+def _is_storage(abstract_syntax: str) -> bool:
+    return uid_to_service_class(abstract_syntax) in (StorageServiceClass, NonPatientObjectStorageServiceClass)
 
 
 def _supported(context: PresentationContext) -> SupportedContext:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from attrs import evolve
+
+from rxdicom.errors import ArgumentError
 from rxdicom.events import kinds
 from rxdicom.events.kinds import EventKind
 from rxdicom.events.records import AsyncOps, SOPCommon, SOPExtended, UserID
@@ -10,7 +13,7 @@ from rxdicom.protocol.negotiation import Replies, accept, refusal
 from rxdicom.protocol.policy import Policy
 from rxdicom.services.effects import Call, Reply, Service, Value
 from rxdicom.wire.items import AsyncOperationsWindow, SOPClassCommonExtended, SOPClassExtended, UserIdentity
-from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
+from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ, encode_pdu
 
 IDENTITY_REFUSED = AssociateRJ(1, 2, 1)
 """Rejected permanently, by the ACSE service provider, no reason given (PS3.7 D.3.3.7)."""
@@ -26,7 +29,8 @@ def acceptance(
 ) -> Service[AssociateAC | AssociateRJ]:
     """Decide on a request. Handlers are asked only about items that were proposed.
 
-    A handler that raises, or answers nonsense, leaves its item unanswered; for the user identity that is a refusal.
+    A handler that raises, or answers nonsense or more than fits the PDU, leaves its item unanswered; for the user
+    identity that is a refusal.
     """
     refused = refusal(request, policy)
     if refused is not None:
@@ -67,7 +71,21 @@ def acceptance(
     if items:
         answer = _dict_answer((yield Call(SOPCommon(items=items, **common))), SOPClassCommonExtended)
         related = {uid: item for uid, item in answer.items() if uid in items}
-    return accept(request, policy, maximum_length, Replies(window, extended, server_response, related))
+    replies = Replies(window, extended, server_response, related)
+    for each in (replies, evolve(replies, extended={})):
+        answer = accept(request, policy, maximum_length, each)
+        if _can_be_encoded(answer):
+            return answer
+    return IDENTITY_REFUSED
+
+
+def _can_be_encoded(answer: AssociateAC) -> bool:
+    """Whether what the handlers answered fits its items; 65,535 bytes are the most for all of them together."""
+    try:
+        encode_pdu(answer)
+    except ArgumentError:
+        return False
+    return True
 
 
 def _unusable(identity: UserIdentity, policy: Policy, is_bound: Callable[[EventKind[Any]], bool]) -> bool:

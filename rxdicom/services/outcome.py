@@ -1,11 +1,15 @@
 """From what a handler returned to the status of a response: what it does wrong becomes a defined failure."""
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from attrs import field, frozen
 
+from rxdicom.errors import DatasetError
+from rxdicom.events import kinds
+from rxdicom.events.dispatcher import FAULT
+from rxdicom.events.records import ServiceEvent
 from rxdicom.status import Status
 from rxdicom.wire.dimse import COMMANDS, Command, Message, message
 from rxdicom.wire.encoded import Encoded
@@ -15,7 +19,15 @@ STATUS_MISSING = 0xC001
 STATUS_UNUSABLE = 0xC002
 """The handler returned something that is no status."""
 
-_OPTIONAL = ("ErrorComment", "OffendingElement", "ErrorID", "AffectedSOPInstanceUID")
+SUCCESS, CANCEL, PENDING = 0x0000, 0xFE00, (0xFF00, 0xFF01)
+
+_UNDECODABLE = {
+    kinds.EVT_C_STORE: 0xC210,
+    kinds.EVT_C_FIND: 0xC310,
+    kinds.EVT_C_GET: 0xC410,
+    kinds.EVT_C_MOVE: 0xC510,
+}
+_OUT_OF_RESOURCES = 0xA700
 
 
 @frozen
@@ -27,12 +39,45 @@ class Outcome:
     fault: str = ""
 
 
+class Result(NamedTuple):
+    """What a service ends with: the final response, and what was wrong with the handler, if anything was."""
+
+    response: Message
+    fault: str = ""
+
+
+def fault(event: ServiceEvent, error: Exception) -> Outcome:
+    """The outcome of a handler that raised ``error``."""
+    code = FAULT[event.event]
+    if isinstance(error, DatasetError):
+        code = _UNDECODABLE.get(event.event, code)
+    elif isinstance(error, OSError) and event.event is kinds.EVT_C_STORE:
+        code = _OUT_OF_RESOURCES
+    return Outcome(code, fault=f"the handler raised {error!r}")
+
+
+def pair(value: Any) -> tuple[Any, Any] | None:
+    """The (status, dataset) that an item is, None if it is no pair."""
+    match value:
+        case (status, dataset):
+            return status, dataset
+        case _:
+            return None
+
+
 def outcome_of(value: Any) -> Outcome:
     """The outcome that a handler's status means: an int, a :class:`Status`, or a dataset with ``Status``.
 
     >>> outcome_of(0xB000).code, hex(outcome_of("done").code)
     (45056, '0xc002')
     """
+    try:
+        return _outcome(value)
+    except Exception as error:  # noqa: BLE001 - pydicom decodes elements when they are asked for, and raises anything
+        return Outcome(STATUS_UNUSABLE, fault=f"the handler returned a status that cannot be sent: {error}")
+
+
+def _outcome(value: Any) -> Outcome:
     if isinstance(value, bool):
         return Outcome(STATUS_UNUSABLE, fault="the handler returned a bool instead of a status")
     if isinstance(value, int):
@@ -45,20 +90,43 @@ def outcome_of(value: Any) -> Outcome:
     if _is_dataset(value):
         if "Status" not in value:
             return Outcome(STATUS_MISSING, fault="the handler returned a dataset without (0000,0900) Status")
-        inner = outcome_of(value.Status)
+        inner = _outcome(value.Status)
         return inner if inner.fault else Outcome(inner.code, _elements(value))
     return Outcome(STATUS_UNUSABLE, fault=f"the handler returned {type(value).__name__} instead of a status")
 
 
 def _elements(source: Any) -> dict[str, Any]:
+    """The optional elements that ``source`` has. Raises :class:`ValueError` for one that cannot be encoded."""
     found = {keyword: getattr(source, keyword, None) for keyword in _OPTIONAL}
-    elements = {keyword: value for keyword, value in found.items() if value is not None}
-    if "ErrorComment" in elements:
-        elements["ErrorComment"] = str(elements["ErrorComment"])[:64]
-    tags = elements.get("OffendingElement")
-    if tags is not None:
-        elements["OffendingElement"] = (int(tags),) if isinstance(tags, int) else tuple(int(tag) for tag in tags)
-    return elements
+    return {keyword: _OPTIONAL[keyword](value) for keyword, value in found.items() if value not in (None, "")}
+
+
+def _comment(value: Any) -> str:
+    return str(value)[:64]
+
+
+def _number(value: Any, most: int = 0xFFFF) -> int:
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{value!r} is not a number from 0 to {most}")
+    return int(value)
+
+
+def _tags(value: Any) -> tuple[int, ...]:
+    return tuple(_number(tag, 0xFFFFFFFF) for tag in ((value,) if isinstance(value, int) else value))
+
+
+def _uid(value: Any) -> str:
+    if not isinstance(value, str) or not value.isascii():
+        raise ValueError(f"{value!r} is not a UID")
+    return str(value)
+
+
+_OPTIONAL: dict[str, Callable[[Any], Any]] = {
+    "ErrorComment": _comment,
+    "OffendingElement": _tags,
+    "ErrorID": _number,
+    "AffectedSOPInstanceUID": _uid,
+}
 
 
 def _is_dataset(value: Any) -> bool:

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from rxdicom.errors import DatasetError
 from rxdicom.events import kinds
-from rxdicom.events.dispatcher import FAULT
 from rxdicom.events.kinds import EventKind
 from rxdicom.events.records import ServiceEvent
-from rxdicom.services.effects import Call, Raised, Service
-from rxdicom.services.outcome import Outcome, outcome_of, response
+from rxdicom.services.effects import Call, Raised, Reply, Service, Value
+from rxdicom.services.outcome import Outcome, Result, fault, outcome_of, response
 from rxdicom.sop_class import uid_to_service_class
 from rxdicom.wire.dimse import Command, Message
 
@@ -21,8 +19,6 @@ KIND_OF_REQUEST: dict[Command, EventKind[Any]] = {
     Command.C_STORE_RQ: kinds.EVT_C_STORE,
 }
 """The intervention event of each request that has a service here."""
-
-_UNDECODABLE = {kinds.EVT_C_STORE: 0xC210}
 
 
 def refused(request: Message, abstract_syntax: str) -> Message | None:
@@ -41,24 +37,17 @@ def refused(request: Message, abstract_syntax: str) -> Message | None:
     return None
 
 
-def status_service(event: ServiceEvent) -> Service[tuple[Message, str]]:
-    """C-ECHO (PS3.7 §9.1.5) and C-STORE (§9.1.1): one handler call, one response.
-
-    Returns the response, and what was wrong with the handler, if anything was.
-    """
+def status_service(event: ServiceEvent) -> Service[Result]:
+    """C-ECHO (PS3.7 §9.1.5) and C-STORE (§9.1.1): one handler call, one response."""
     kept = event.request.data
     if kept is not None and kept.error is not None:
         comment = {"ErrorComment": "the dataset could not be kept"}
-        return response(event.request, Outcome(OUT_OF_RESOURCES, comment)), f"the dataset was not kept: {kept.error}"
+        outcome = Outcome(OUT_OF_RESOURCES, comment, f"the dataset was not kept: {kept.error}")
+        return Result(response(event.request, outcome), outcome.fault)
     reply = yield Call(event)
-    outcome = _fault(event, reply.error) if isinstance(reply, Raised) else outcome_of(reply.value)
-    return response(event.request, outcome), outcome.fault
+    outcome = fault(event, reply.error) if isinstance(reply, Raised) else outcome_of(_value(reply))
+    return Result(response(event.request, outcome), outcome.fault)
 
 
-def _fault(event: ServiceEvent, error: Exception) -> Outcome:
-    code = FAULT[event.event]
-    if isinstance(error, DatasetError):
-        code = _UNDECODABLE.get(event.event, code)
-    elif isinstance(error, OSError) and event.event is kinds.EVT_C_STORE:
-        code = OUT_OF_RESOURCES
-    return Outcome(code, fault=f"the handler raised {error!r}")
+def _value(reply: Reply) -> Any:
+    return reply.value if isinstance(reply, Value) else None

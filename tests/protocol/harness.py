@@ -1,6 +1,7 @@
 """A Protocol without a network: what two sides exchange, and the public calls that bring one into any state."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 
 from rxdicom.protocol.assembler import MemorySink, OpenSink
 from rxdicom.protocol.fsm import Event, State
@@ -9,7 +10,7 @@ from rxdicom.protocol.notices import Notice, Produced
 from rxdicom.protocol.policy import Limits, Policy, SupportedContext, Timeouts
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.wire.dimse import Command, Message, encode_command_set, message
-from rxdicom.wire.encoded import Encoded
+from rxdicom.wire.encoded import BytesSource, Encoded
 from rxdicom.wire.pdata import message_runs
 from rxdicom.wire.pdu import (
     HEADER,
@@ -66,6 +67,15 @@ def echo_rsp(message_id: int = 1, status: int = 0) -> Message:
     return message(Command.C_ECHO_RSP, ECHO_CONTEXT, MessageIDBeingRespondedTo=message_id, Status=status)
 
 
+def find_rq(data: bytes = b"query ", message_id: int = 1) -> Message:
+    identifier = Encoded(IMPLICIT_VR_LITTLE_ENDIAN, data)
+    return message(Command.C_FIND_RQ, CT_CONTEXT, identifier, MessageID=message_id, Priority=0, AffectedSOPClassUID=CT)
+
+
+def find_rsp(message_id: int = 1, status: int = 0) -> Message:
+    return message(Command.C_FIND_RSP, CT_CONTEXT, MessageIDBeingRespondedTo=message_id, Status=status)
+
+
 def store_rq(data: bytes, message_id: int = 1) -> Message:
     return message(
         Command.C_STORE_RQ,
@@ -85,8 +95,6 @@ def command(sent: Message, control: int = 3) -> PDV:
 
 def stream(sent: Message, maximum_length: int = MAXIMUM_LENGTH) -> bytes:
     """A message as it leaves, in PDUs of at most ``maximum_length`` bytes."""
-    from rxdicom.wire.encoded import BytesSource
-
     source = None if sent.data is None else BytesSource(sent.data.data or b"")
     return b"".join(bytes(run) for run in message_runs(sent, source, maximum_length))
 
@@ -121,6 +129,18 @@ def split(data: bytes) -> list[PDU]:
         found.append(decode_pdu(data[:end]))
         data = data[end:]
     return found
+
+
+def contents(received: Sequence[Message]) -> list[tuple[dict[str, object], int, str | None]]:
+    """What messages consist of, their datasets as hashes."""
+    return [
+        (
+            {key: value for key, value in each.command.items() if key != "CommandGroupLength"},
+            each.context_id,
+            None if each.data is None else hashlib.sha256(each.data.data or b"").hexdigest(),
+        )
+        for each in received
+    ]
 
 
 def of(produced: list[Produced], *notices: Notice) -> list[Produced]:

@@ -7,6 +7,7 @@ from rxdicom.protocol.fsm import State
 from rxdicom.protocol.notices import Notice, Produced
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.protocol.protocol import Protocol
+from rxdicom.wire.encoded import BytesSource
 from rxdicom.wire.pdu import Abort, ReleaseRP, ReleaseRQ, encode_pdu
 
 from .harness import (
@@ -22,6 +23,8 @@ from .harness import (
     echo_rq,
     echo_rsp,
     established,
+    find_rq,
+    find_rsp,
     in_state,
     of,
     receive,
@@ -154,29 +157,42 @@ def test_idle() -> None:
 
 def test_a_request_being_performed_is_not_idle() -> None:
     protocol = established()
-    receive(protocol, stream(echo_rq(1)), stream(echo_rq(2)), now=10.0)
+    receive(protocol, stream(find_rq(message_id=1)), stream(find_rq(message_id=2)), now=10.0)
     assert protocol.performing == {1, 2}
     for status, message_id in ((0xFF00, 1), (0xFF01, 2), (0x0000, 1)):
-        protocol.send(echo_rsp(message_id, status), None, 5000.0)
+        protocol.send(find_rsp(message_id, status), None, 5000.0)
         assert protocol.next_deadline() is None
         assert protocol.handle_timeout(6000.0) == []
-    protocol.send(echo_rsp(2), None, 7000.0)
+    protocol.send(find_rsp(2), None, 7000.0)
     assert protocol.performing == set()
     assert protocol.next_deadline() == 7060.0, "it starts again where the long work ends"
 
 
 def test_a_request_outstanding_is_not_idle() -> None:
     protocol = established(True)
-    protocol.send(echo_rq(3), None, 10.0)
+    protocol.send(find_rq(message_id=3), BytesSource(b"query "), 10.0)
     assert protocol.invoked == {3}
     assert protocol.next_deadline() is None
-    receive(protocol, stream(echo_rsp(3, 0xFF00)), now=4000.0)
+    receive(protocol, stream(find_rsp(3, 0xFF00)), now=4000.0)
     assert protocol.next_deadline() is None, "pending is not the end"
-    receive(protocol, stream(echo_rsp(9)), now=4500.0)
+    receive(protocol, stream(find_rsp(9)), now=4500.0)
     assert protocol.invoked == {3}, "an answer to something else"
-    receive(protocol, stream(echo_rsp(3)), now=5000.0)
+    receive(protocol, stream(find_rsp(3)), now=5000.0)
     assert protocol.invoked == set()
     assert protocol.next_deadline() == 5060.0
+
+
+@pytest.mark.parametrize("status", [0xFF00, 0xFF01])
+def test_pending_means_nothing_where_there_is_one_response(status: int) -> None:
+    """A C-ECHO that is answered so is over; otherwise the association would never be idle again."""
+    protocol = established()
+    receive(protocol, stream(echo_rq(1)), now=1.0)
+    protocol.send(echo_rsp(1, status), None, 2.0)
+    assert protocol.performing == set()
+    protocol.send(echo_rq(2), None, 3.0)
+    receive(protocol, stream(echo_rsp(2, status)), now=4.0)
+    assert protocol.invoked == set()
+    assert protocol.next_deadline() == 64.0
 
 
 def test_a_request_that_could_not_be_sent_is_not_outstanding() -> None:

@@ -1,4 +1,4 @@
-"""Table 9-10 of PS3.8: as data against a transcription of its own and against pynetdicom, and cell by cell in motion."""
+"""Table 9-10 of PS3.8: against a transcription of its own and against pynetdicom, and cell by cell in motion."""
 
 import pytest
 from attrs import evolve, frozen

@@ -12,7 +12,7 @@ from rxdicom.pdu_primitives import Builder
 from rxdicom.presentation import PresentationContext
 from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
 from rxdicom.runtimes.threads.association import Association, Setup
-from rxdicom.runtimes.threads.server import AssociationServer
+from rxdicom.runtimes.threads.server import AssociationServer, join_all
 from rxdicom.runtimes.threads.transport import TLSTransport, Transport, connect
 from rxdicom.wire.items import UserItem
 
@@ -198,7 +198,7 @@ class AE(Entity):
         """A server that listens but does not serve yet: call its ``serve_forever()`` or ``start()``."""
         title = checked_ae_title(ae_title or self.ae_title)
         policy = self.make_policy(title, contexts)
-        if not policy.contexts and not policy.accept_any_storage:
+        if not policy.contexts and not policy.is_storage:
             raise ArgumentError("no presentation contexts are supported; add at least one with add_supported_context()")
         server = AssociationServer(
             address,
@@ -223,6 +223,6 @@ class AE(Entity):
         associations = tuple(self._associations)
         for association in associations:
             association.abort()
-        for association in associations:
-            if not in_observer():
-                association.join(self.timeouts.release)
+            association.interrupt()
+        if not in_observer():
+            join_all(associations, self.timeouts.release)
