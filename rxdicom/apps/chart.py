@@ -15,7 +15,7 @@ KINDS = (evt.EVT_PDU_SENT, evt.EVT_PDU_RECV, evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_R
 
 _SENT = (evt.EVT_PDU_SENT, evt.EVT_DIMSE_SENT)
 _MESSAGES = (evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV)
-_TIME, _NOTE = 9, 12
+_TIME, _NOTE = 9, 14
 
 
 @frozen
@@ -66,7 +66,8 @@ def steps(events: Iterable[Any]) -> list[Step]:
 
 
 def _contexts(pdu: Any) -> str:
-    return f"{len(pdu.presentation_contexts)} contexts"
+    count = len(pdu.presentation_contexts)
+    return f"{count} presentation context{'s' * (count != 1)}"
 
 
 def _answers(pdu: Any) -> str:
@@ -97,9 +98,10 @@ def _message(message: Any) -> str:
         what = f"0x{status:04X} {status.description or status.category}"
         return f"{message.name} {message.MessageIDBeingRespondedTo}: {what}"
     named = message.AffectedSOPClassUID or message.RequestedSOPClassUID
-    what = uid_to_sop_class(named).name if named else ""
-    data = f", {size(message.data.size)}" if message.data is not None else ""
-    return f"{message.name} {message.MessageID or ''}: {what}{data}"
+    data = "" if message.data is None else size(message.data.size)
+    sop_class = uid_to_sop_class(named).name.removesuffix(" Storage") if named else ""
+    what = ", ".join(part for part in (data, sop_class) if part)
+    return f"{message.name} {message.MessageID or message.MessageIDBeingRespondedTo}: {what}".removesuffix(": ")
 
 
 def draw(
@@ -111,7 +113,7 @@ def draw(
     shown: int = 12,
     glyphs: Glyphs = UNICODE,
 ) -> list[str]:
-    """The chart, as its requestor saw it, in lines of at most ``width`` columns: ``shown`` steps, the middle left out."""
+    """The chart as the requestor saw it, in lines of at most ``width`` columns: ``shown`` steps, without the middle."""
     if not done:
         return []
     span = width - _TIME - _NOTE

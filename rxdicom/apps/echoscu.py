@@ -11,7 +11,7 @@ from rxdicom.wire.uids import VERIFICATION
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The options of this program."""
-    parser.add_argument("--repeat", metavar="N", type=positive, default=1, help="send so many requests: 1")
+    parser.add_argument("--repeat", metavar="N", type=positive, default=1, help="send so many requests (default 1)")
     add_client_options(parser, "ECHOSCU")
 
 

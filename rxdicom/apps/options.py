@@ -42,7 +42,9 @@ def add_client_options(parser: ArgumentParser, title: str) -> None:
     parser.add_argument("host", help="name or address of the peer")
     parser.add_argument("port", type=_port, help="its TCP port")
     _add_title(parser, "--calling-aet", title)
-    parser.add_argument("-aec", "--called-aet", metavar="AET", default="ANY-SCP", help="the peer's AE title: ANY-SCP")
+    parser.add_argument(
+        "-aec", "--called-aet", metavar="AET", default="ANY-SCP", help="the peer's AE title (default ANY-SCP)"
+    )
     _add_limits(parser)
     _add_tls(
         parser,
@@ -61,7 +63,7 @@ def add_server_options(parser: ArgumentParser, title: str) -> None:
     parser.add_argument("-ba", "--bind-address", metavar="HOST", default="", help="listen at this address only")
     _add_title(parser, "--ae-title", title)
     parser.add_argument(
-        "--max-associations", metavar="N", type=positive, default=10, help="at a time, more are rejected: 10"
+        "--max-associations", metavar="N", type=positive, default=10, help="at a time, more are rejected (default 10)"
     )
     _add_limits(parser)
     _add_tls(
@@ -75,7 +77,9 @@ def add_server_options(parser: ArgumentParser, title: str) -> None:
 
 
 def _add_title(parser: ArgumentParser, name: str, title: str) -> None:
-    parser.add_argument("-aet", name, dest="ae_title", metavar="AET", default=title, help=f"our AE title: {title}")
+    parser.add_argument(
+        "-aet", name, dest="ae_title", metavar="AET", default=title, help=f"our AE title (default {title})"
+    )
 
 
 def _add_limits(parser: ArgumentParser) -> None:
@@ -88,10 +92,19 @@ def _add_limits(parser: ArgumentParser) -> None:
     )
     for flag, name, seconds, meaning in rows:
         group.add_argument(
-            flag, f"--{name}-timeout", metavar="S", type=_seconds, default=float(seconds), help=f"{meaning}: {seconds}"
+            flag,
+            f"--{name}-timeout",
+            metavar="S",
+            type=_seconds,
+            default=float(seconds),
+            help=f"{meaning} (default {seconds})",
         )
     group.add_argument(
-        "-pdu", "--max-pdu", metavar="BYTES", type=_count, help="largest PDU that we accept, 0 for unlimited: 131072"
+        "-pdu",
+        "--max-pdu",
+        metavar="BYTES",
+        type=_count,
+        help="largest PDU that we accept, 0 for unlimited (default 131072)",
     )
 
 

@@ -31,7 +31,7 @@ def serve(ae: AE, args: Namespace, task: str, handlers: "list[EventHandler] | No
             server = ae.make_server(
                 address, ssl_context=context, evt_handlers=[*log_observers(args), *(handlers or ())]
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise CannotListen(f"cannot listen on {_shown(*address)}: {reason(error)}") from error
 
         def stop() -> None:

@@ -1,5 +1,6 @@
 """``rxdicom storescp``: C-STORE as a provider; writes what comes into one folder, and nowhere else."""
 
+import errno
 import os
 import re
 from argparse import ArgumentParser, Namespace
@@ -12,7 +13,6 @@ from rxdicom import evt
 from rxdicom.apps.console import LOG, size
 from rxdicom.apps.options import add_server_options, make_ae
 from rxdicom.apps.serving import serve
-from rxdicom.errors import ArgumentError
 from rxdicom.wire.uids import VERIFICATION
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--output-directory",
         metavar="DIR",
         default=".",
-        help="the folder to store in, made if it is not there: .",
+        help="folder to store in, made if it is not there (default: the current)",
     )
     parser.add_argument("--ignore", action="store_true", help="accept everything and keep nothing")
     parser.add_argument(
@@ -65,10 +65,13 @@ def run(args: Namespace) -> int:
 
 
 def _usable(folder: str) -> str:
+    """The absolute path of a folder that is there and can be written to. Raises :class:`OSError` with its name."""
     path = os.path.abspath(folder)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     os.makedirs(path, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
-        raise ArgumentError(f"the folder {path} cannot be written to; change its permissions, or give another")
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     return path
 
 

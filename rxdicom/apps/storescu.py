@@ -12,7 +12,7 @@ from rxdicom.apps.options import add_client_options, connector, make_ae
 from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext, RxDicomError
 
 PAUSES = (0.0, 1.0, 2.0)
-"""Seconds before each new attempt after an association was lost; when they are used up, the rest is given up."""
+"""Seconds before each new association after one was lost; used up without anything stored, the rest is given up."""
 
 _PROGRESS_AFTER, _PROGRESS_EVERY = 0.5, 0.1
 
@@ -88,10 +88,15 @@ class Report:
         if warning:
             self.warnings += 1
         LOG.info("%s: stored%s", instance.path, warning and f" with warning {warning}")
-        now = time.monotonic()
-        if self._progress and now >= max(self._started + _PROGRESS_AFTER, self._shown + _PROGRESS_EVERY):
+        if self._progress:
+            self._show_progress(time.monotonic())
+
+    def _show_progress(self, now: float) -> None:
+        if now >= max(self._started + _PROGRESS_AFTER, self._shown + _PROGRESS_EVERY):
             self._shown = now
-            print(f"\r{self.summary()} ", end="", file=sys.stderr, flush=True)
+            rate = size(self.bytes / (now - self._started))
+            text = f"{self.stored} stored, {self.failed} failed, {size(self.bytes)}, {rate}/s"
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
     def fail(self, path: str, why: str) -> None:
         """It could not be sent, or was refused."""
@@ -130,10 +135,10 @@ def send_all(
     """Send what is in the queue, over as many associations as its contexts and mishaps need, one after the other.
 
     When an association is lost, a new one goes on with the instance that was on its way, once; an instance that loses
-    a second one is a failure. Returns how many instances were given up. A failure of the very first association is
-    raised, because then nothing works at all.
+    a second one is a failure. Returns how many instances were given up because one association after the other was
+    lost and nothing stored. A failure of the very first association is raised, because then nothing works at all.
     """
-    losses, suspect = 0, None
+    losses, stored, suspect = 0, 0, None
     while queue.first() is not None:
         contexts = queue.contexts(convert=convert)
         sending = None
@@ -149,19 +154,19 @@ def send_all(
         except RxDicomError as error:
             if not report.associations:
                 raise
-            losses += 1
+            why = str(error).partition(";")[0]
             if sending is not None and sending is suspect:
-                report.fail(sending.path, reason(error))
+                report.fail(sending.path, f"tried twice, and each time {why}")
                 queue.drop()
             suspect = sending
+            losses, stored = (losses + 1 if report.stored == stored else 1), report.stored
             if losses > len(pauses):
                 unsent = queue.count()
-                report.complain(
-                    f"{unsent} files are not sent, {losses} associations were lost; the last: {reason(error)}"
-                )
+                report.complain(f"given up, {unsent} files are not sent: {losses} times in a row {why}")
                 return unsent
-            LOG.warning("going on with a new association: %s", reason(error))
-            time.sleep(pauses[losses - 1])
+            if queue.first() is not None:
+                LOG.warning("goes on with a new association: %s", why)
+                time.sleep(pauses[losses - 1])
     return 0
 
 

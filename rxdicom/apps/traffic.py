@@ -1,4 +1,4 @@
-"""What an Rx pipeline sees of a server: its event streams folded into immutable totals. The only app with operators."""
+"""What an Rx pipeline sees of a server: its event streams folded into immutable totals. Touches nothing else."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -85,10 +85,12 @@ def fold(seen: Traffic, event: Any) -> Traffic:
 
 
 def traffic(server: AssociationServer) -> Observable[Traffic]:
-    """The totals after each event, hot: subscribe before the first association. Completes when the server is shut down."""
+    """The totals after each event, hot: to be subscribed before the first association. Complete when the server is."""
     return reactivex.merge(*(server.events[kind] for kind in _FOLDS)).pipe(ops.scan(fold, Traffic()), ops.share())
 
 
 def pace(totals: Observable[Traffic], seconds: float) -> Observable[tuple[Traffic, Traffic]]:
-    """Pairs of totals at least so far apart, each pair beginning where the one before ended."""
-    return totals.pipe(ops.throttle_first(seconds), ops.pairwise())
+    """Pairs of totals at least so far apart, and then the last; each pair begins where the one before ended."""
+    return reactivex.merge(totals.pipe(ops.throttle_first(seconds)), totals.pipe(ops.last_or_default(Traffic()))).pipe(
+        ops.distinct_until_changed(), ops.pairwise()
+    )
