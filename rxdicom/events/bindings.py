@@ -21,10 +21,16 @@ class Bindings:
         self.hub = Hub()
         self.dispatcher = Dispatcher(parent)
         self._lock = threading.Lock()
-        self._observers: dict[tuple[EventKind[Any], Handler], Callable[[], None]] = {}
+        self._observers: list[tuple[EventKind[Any], Handler, Callable[[], None]]] = []
 
     def bind(self, kind: EventKind[Any], handler: Handler, args: Sequence[Any] | None = None) -> None:
-        """Observe a notification kind, or become the one handler of an intervention kind."""
+        """Observe a notification kind, or become the one handler of an intervention kind.
+
+        The handler is called with the event, then ``args``. A notification kind takes the same handler once only.
+        Raises :class:`~rxdicom.errors.ArgumentError` for what is no kind or cannot be called.
+        """
+        if not isinstance(kind, EventKind):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(f"{kind!r} is not a kind of event; use one of the evt.EVT_ constants")
         if not callable(handler):
             raise ArgumentError(f"the handler for {kind!r} is {handler!r}, which cannot be called")
         arguments = tuple(args or ())
@@ -32,9 +38,9 @@ class Bindings:
             self.dispatcher.bind(kind, handler, arguments)
             return
         with self._lock:
-            if (kind, handler) not in self._observers:
+            if self._find(kind, handler) is None:
                 observer = partial(_call, handler, arguments) if arguments else handler
-                self._observers[kind, handler] = self.hub.subscribe(kind.number, observer)
+                self._observers.append((kind, handler, self.hub.subscribe(kind.number, observer)))
 
     def unbind(self, kind: EventKind[Any], handler: Handler) -> None:
         """Undo :meth:`bind`; what is not bound is left alone."""
@@ -42,13 +48,23 @@ class Bindings:
             self.dispatcher.unbind(kind, handler)
             return
         with self._lock:
-            dispose = self._observers.pop((kind, handler), None)
-        if dispose is not None:
-            dispose()
+            index = self._find(kind, handler)
+            bound = None if index is None else self._observers.pop(index)
+        if bound is not None:
+            bound[2]()
+
+    def _find(self, kind: EventKind[Any], handler: Handler) -> int | None:
+        # By comparison: a bound method is another object each time, and what can be called need not be hashable.
+        pairs = enumerate(self._observers)
+        return next((index for index, (each, bound, _) in pairs if each is kind and bound == handler), None)
 
     def bind_all(self, handlers: Iterable[EventHandler] | None) -> None:
-        for kind, handler, *args in handlers or ():
-            self.bind(kind, handler, args[0] if args else None)
+        """Bind each ``(kind, handler)`` or ``(kind, handler, [further arguments])``."""
+        for row in handlers or ():
+            if len(row) not in (2, 3):
+                raise ArgumentError(f"{row!r} is not (kind, handler) or (kind, handler, [further arguments])")
+            kind, handler, *args = row
+            self.bind(kind, handler, *args)
 
 
 def _call(handler: Handler, args: tuple[Any, ...], event: Any) -> object:

@@ -1,8 +1,10 @@
 """Datasets between their encoded form and pydicom: the only place of the core that loads it, on first use."""
 
 import zlib
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from io import BytesIO
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from rxdicom.errors import DatasetError
@@ -25,6 +27,20 @@ if TYPE_CHECKING:
 MAX_INFLATED = 1 << 30
 """Bytes that a deflated dataset may have when it is decoded in memory: a deflate bomb ends here."""
 
+MAX_NESTED = 128
+"""Levels of sequences in a dataset that is encoded; real ones have fewer than ten."""
+
+_FILE_META_OFFSET = 132
+"""Bytes of preamble and prefix, before the file meta information (PS3.10 §7.1)."""
+
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+_CONVERTIBLE = (*UNCOMPRESSED, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+_PIXEL_DATA = 0x7FE00010
+_FIRST_DATASET_TAG = 0x00030000
+_ELEMENT_HEADER = 8
+_UNDEFINED = 0xFFFFFFFF
+_WORD_SIZES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+
 
 def encoded_bytes(encoded: Encoded) -> bytes | bytearray:
     """The dataset as it was transferred; it is read from its file where it was spooled to one."""
@@ -40,25 +56,67 @@ def encoded_bytes(encoded: Encoded) -> bytes | bytearray:
 def decode(encoded: Encoded) -> "Dataset":
     """The dataset, decoded once however often it is asked for.
 
-    Raises :class:`~rxdicom.errors.DatasetError` when the bytes are no dataset of that transfer syntax.
+    One with pixel data has a ``file_meta`` that names its transfer syntax, without which pixels mean nothing.
+
+    Raises :class:`~rxdicom.errors.DatasetError` when the bytes are no dataset of that transfer syntax, or are cut off,
+    and :class:`OSError` when they cannot be read.
     """
     return encoded.decoded(_decode)
 
 
 def _decode(encoded: Encoded) -> "Dataset":
-    from pydicom.filereader import read_dataset
-
     data = encoded_bytes(encoded)
     syntax = encoded.transfer_syntax
     implicit, little = syntax == IMPLICIT_VR_LITTLE_ENDIAN, syntax != EXPLICIT_VR_BIG_ENDIAN
     try:
         if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
             data = inflate(data)
-        return read_dataset(BytesIO(data), implicit, little, bytelength=len(data))
+        dataset = _read(data, implicit, little)
     except DatasetError:
         raise
     except Exception as error:
         raise DatasetError(f"a dataset of {len(data)} bytes cannot be decoded as {syntax}: {error!r}") from error
+    if _PIXEL_DATA in dataset:
+        dataset.file_meta = _syntax_meta(syntax)
+    return dataset
+
+
+def _read(data: bytes | bytearray, implicit: bool, little: bool) -> "Dataset":
+    """The whole of a dataset: pydicom by itself takes what is cut off for the end, and goes on with half an element."""
+    from pydicom.filereader import read_dataset
+
+    last = 0
+
+    def note(tag: int, vr: str | None, length: int) -> bool:
+        nonlocal last
+        del vr, length
+        last = tag
+        return False
+
+    buffer = BytesIO(data)
+    dataset = read_dataset(buffer, implicit, little, bytelength=len(data), stop_when=note)
+    if last and _is_cut_off(dataset, last):
+        group, element = last >> 16, last & 0xFFFF
+        raise DatasetError(f"a dataset is cut off at its end, byte {len(data)}, within ({group:04X},{element:04X})")
+    if len(data) - buffer.tell() >= _ELEMENT_HEADER:
+        raise DatasetError(f"a dataset of {len(data)} bytes is delimited at byte {buffer.tell()}, outside a sequence")
+    return dataset
+
+
+def _is_cut_off(dataset: "Dataset", tag: int) -> bool:
+    element: Any = dataset.get_item(tag) if tag in dataset else None
+    if element is None:
+        return True
+    return element.is_raw and element.length != _UNDEFINED and len(element.value or b"") != element.length
+
+
+def _syntax_meta(transfer_syntax: str) -> "FileMetaDataset":
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    return meta
 
 
 def inflate(data: bytes | bytearray) -> bytes:
@@ -70,37 +128,157 @@ def inflate(data: bytes | bytearray) -> bytes:
         raise DatasetError(f"a deflated dataset cannot be inflated: {error}") from error
     if inflater.unconsumed_tail:
         raise DatasetError(f"a deflated dataset has more than {MAX_INFLATED} bytes when inflated")
+    if not inflater.eof:
+        raise DatasetError(f"a deflated dataset of {len(data)} bytes is cut off")
     return inflated
 
 
 def encode(dataset: "Dataset", transfer_syntax: str) -> bytes:
     """The dataset in ``transfer_syntax``, without command and file meta groups.
 
-    Raises :class:`~rxdicom.errors.DatasetError` when pydicom cannot write it.
+    Raises :class:`~rxdicom.errors.DatasetError` when it cannot be written, when its sequences are nested deeper than
+    :data:`MAX_NESTED`, or when its pixel data is compressed and the transfer syntax is not, or the other way round.
     """
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_dataset
+    return _encode(dataset, transfer_syntax, swapped=False)
 
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
-    buffer.is_little_endian = transfer_syntax != EXPLICIT_VR_BIG_ENDIAN
+
+def _encode(dataset: "Dataset", transfer_syntax: str, *, swapped: bool) -> bytes:
     try:
-        write_dataset(buffer, dataset)
-    except Exception as error:
-        raise DatasetError(f"the dataset cannot be encoded as {transfer_syntax}: {error!r}") from error
-    data = buffer.getvalue()
+        _match_pixel_data(dataset, transfer_syntax)
+        data = _elements(dataset, _Coding(transfer_syntax, swapped))
+    except DatasetError as error:
+        raise DatasetError(f"the dataset cannot be encoded as {transfer_syntax}: {error}") from error
     if transfer_syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         data = deflater.compress(data) + deflater.flush()
     return data + b"\0" if len(data) & 1 else data
 
 
+class _Coding:
+    """How the elements of a dataset are written, and whether the words in them are in the other byte order."""
+
+    def __init__(self, transfer_syntax: str, swapped: bool) -> None:
+        self.implicit = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
+        self.little = transfer_syntax != EXPLICIT_VR_BIG_ENDIAN
+        self.swapped = swapped
+        self.item = Struct("<HHI" if self.little else ">HHI")
+
+
+def _elements(dataset: "Dataset", coding: _Coding, parent_encoding: Any = "iso8859", depth: int = 0) -> bytes:
+    """The elements of a dataset or an item, written one by one.
+
+    pydicom's own ``write_dataset`` would do, but the message of an exception in it is tripled at each level of nesting:
+    some 14 levels around a value that cannot be written, as a peer may send them, take a gigabyte.
+    """
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import correct_ambiguous_vr, write_data_element
+
+    if depth > MAX_NESTED:
+        raise DatasetError(f"its sequences are nested more than {MAX_NESTED} deep")
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = coding.implicit, coding.little
+    tag = 0
+    try:
+        # What has not been looked at since it was received, and stays in its encoding, is written as it came.
+        as_it_came = not coding.swapped and _is_encoded(dataset, coding)
+        if not as_it_came:
+            correct_ambiguous_vr(dataset, coding.little)
+        encoding = dataset.get("SpecificCharacterSet", parent_encoding)
+        for tag in sorted(dataset.keys()):
+            if tag < _FIRST_DATASET_TAG or tag.element == 0:
+                continue
+            element: Any = dataset.get_item(tag) if as_it_came else dataset[tag]
+            if element.VR == "SQ" and not element.is_raw:
+                element = _written(element, _items(element.value, coding, encoding, depth + 1), coding)
+            elif coding.swapped and element.VR in _WORD_SIZES and element.value:
+                element = _written(element, _words_swapped(element.value, _WORD_SIZES[element.VR]), coding)
+            write_data_element(buffer, element, encoding)
+    except DatasetError:
+        raise
+    except Exception as error:
+        # Its own words may quote the patient.
+        raise DatasetError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}): {type(error).__name__}") from error
+    return buffer.getvalue()
+
+
+def _is_encoded(dataset: "Dataset", coding: _Coding) -> bool:
+    """Whether the dataset was read in the same encoding and with the same character set."""
+    current: Any = dataset._character_set  # pyright: ignore[reportPrivateUsage] - nothing public tells it
+    same_text = dataset.original_character_set == current
+    return same_text and dataset.original_encoding == (coding.implicit, coding.little)
+
+
+def _items(items: Iterable["Dataset"], coding: _Coding, encoding: Any, depth: int) -> bytes:
+    """The items of a sequence, each of defined or undefined length as it was (PS3.5 §7.5)."""
+    written: list[bytes] = []
+    for item in items:
+        content = _elements(item, coding, encoding, depth)
+        undefined = getattr(item, "is_undefined_length_sequence_item", False)
+        written.append(coding.item.pack(0xFFFE, 0xE000, _UNDEFINED if undefined else len(content)) + content)
+        if undefined:
+            written.append(coding.item.pack(0xFFFE, 0xE00D, 0))
+    return b"".join(written)
+
+
+def _words_swapped(value: Any, size: int) -> bytes:
+    """A value that pydicom keeps as bytes, in the other byte order (PS3.5 §7.3)."""
+    data = bytearray(value)
+    if size == 2 and len(data) & 1:
+        data.append(0)
+    for at in range(size // 2):
+        data[at::size], data[size - 1 - at :: size] = data[size - 1 - at :: size], data[at::size]
+    return bytes(data)
+
+
+def _written(element: Any, value: bytes, coding: _Coding) -> Any:
+    """An element whose value has been written already."""
+    from pydicom.dataelem import RawDataElement
+
+    length = _UNDEFINED if element.is_undefined_length else len(value)
+    return RawDataElement(element.tag, element.VR, length, value, 0, coding.implicit, coding.little)
+
+
+def _match_pixel_data(dataset: "Dataset", transfer_syntax: str) -> None:
+    """Refuse pixel data that a receiver would misread under ``transfer_syntax`` (PS3.5 §A.4)."""
+    from pydicom.uid import UID
+
+    if _PIXEL_DATA not in dataset:
+        return
+    element: Any = dataset.get_item(_PIXEL_DATA)
+    encapsulated = element.length == _UNDEFINED if element.is_raw else element.is_undefined_length
+    if encapsulated and transfer_syntax in _CONVERTIBLE:
+        raise DatasetError(
+            f"compressed pixel data cannot be encoded as {transfer_syntax}; "
+            "say what it is in by file_meta.TransferSyntaxUID, or decompress it"
+        )
+    uid = UID(transfer_syntax)
+    if not encapsulated and uid.is_transfer_syntax and not uid.is_private and uid.is_encapsulated:
+        # As pydicom does for files; it then refuses what is not made of fragments.
+        dataset[_PIXEL_DATA].is_undefined_length = True
+
+
+def encode_failed_list(sop_instance_uids: Sequence[str], transfer_syntax: str) -> bytes:
+    """The identifier of a final C-GET or C-MOVE response: Failed SOP Instance UID List (PS3.4 table C.4-2)."""
+    from pydicom import Dataset
+
+    failed = Dataset()
+    failed.FailedSOPInstanceUIDList = list(sop_instance_uids)
+    return encode(failed, transfer_syntax)
+
+
 def read_file(path: str) -> "Dataset":
-    """The dataset of a file, with its file meta information if it has one."""
+    """The dataset of a file, with its file meta information if it has one.
+
+    Raises :class:`~rxdicom.errors.DatasetError` when it cannot be decoded, and :class:`OSError` when it cannot be read.
+    """
     import pydicom
 
-    dataset: Dataset = pydicom.dcmread(path, force=True)  # pyright: ignore[reportUnknownMemberType]
-    return dataset
+    try:
+        return pydicom.dcmread(path, force=True)  # pyright: ignore[reportUnknownMemberType] - of a parameter's type
+    except OSError:
+        raise
+    except Exception as error:
+        raise DatasetError(f"{path} cannot be decoded: {error!r}") from error
 
 
 def transfer_syntax_of(dataset: "Dataset") -> str | None:
@@ -117,8 +295,6 @@ _SYNTAX_OF_ENCODING: dict[tuple[bool | None, bool | None], str] = {
     (False, True): EXPLICIT_VR_LITTLE_ENDIAN,
     (False, False): EXPLICIT_VR_BIG_ENDIAN,
 }
-_CONVERTIBLE = (*UNCOMPRESSED, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
-_WORD_SIZES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
 def convert(dataset: "Dataset", source: str, target: str) -> bytes:
@@ -132,35 +308,21 @@ def convert(dataset: "Dataset", source: str, target: str) -> bytes:
     if target not in _CONVERTIBLE:
         raise DatasetError(f"a dataset in {source} cannot be compressed to {target} here; send it as it is")
     if source not in _CONVERTIBLE:
-        dataset = _decompressed(dataset, source)
-        source = EXPLICIT_VR_LITTLE_ENDIAN
-    if (source == EXPLICIT_VR_BIG_ENDIAN) != (target == EXPLICIT_VR_BIG_ENDIAN):
-        dataset = deepcopy(dataset)
-        _swap_words(dataset)
-    return encode(dataset, target)
+        dataset, source = _decompressed(dataset, source), EXPLICIT_VR_LITTLE_ENDIAN
+    return _encode(dataset, target, swapped=(source == EXPLICIT_VR_BIG_ENDIAN) != (target == EXPLICIT_VR_BIG_ENDIAN))
 
 
 def _decompressed(dataset: "Dataset", source: str) -> "Dataset":
-    copied = deepcopy(dataset)
+    if _PIXEL_DATA not in dataset:
+        return dataset
     try:
-        copied.decompress(generate_instance_uid=False)
+        copied = deepcopy(dataset)
+        copied.file_meta = _syntax_meta(source)
+        # What was compressed without loss stays as it is; to RGB a colour is rounded.
+        copied.decompress(as_rgb=source != RLE_LOSSLESS, generate_instance_uid=False)
     except Exception as error:
         raise DatasetError(f"pixel data in {source} cannot be decompressed: {error}") from error
     return copied
-
-
-def _swap_words(dataset: "Dataset") -> None:
-    """Other byte order for the values that pydicom keeps as bytes (PS3.5 §7.3)."""
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value or ():
-                _swap_words(item)
-        elif element.VR in _WORD_SIZES and element.value:
-            size = _WORD_SIZES[element.VR]
-            data = bytearray(element.value)
-            for at in range(size // 2):
-                data[at::size], data[size - 1 - at :: size] = data[size - 1 - at :: size], data[at::size]
-            element.value = bytes(data)
 
 
 def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, source_ae_title: str = "") -> bytes:
@@ -180,19 +342,8 @@ def file_meta(
 ) -> "FileMetaDataset":
     """The same as a dataset, for ``Dataset.file_meta``."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import UID
+    from pydicom.filereader import read_dataset
 
-    elements: dict[str, Any] = {
-        "FileMetaInformationVersion": b"\x00\x01",
-        "MediaStorageSOPClassUID": UID(sop_class_uid),
-        "MediaStorageSOPInstanceUID": UID(sop_instance_uid),
-        "TransferSyntaxUID": UID(transfer_syntax),
-        "ImplementationClassUID": UID(IMPLEMENTATION_CLASS_UID),
-        "ImplementationVersionName": IMPLEMENTATION_VERSION_NAME,
-    }
-    if source_ae_title:
-        elements["SourceApplicationEntityTitle"] = source_ae_title
-    meta = FileMetaDataset()
-    for keyword, value in elements.items():
-        setattr(meta, keyword, value)
-    return meta
+    head = BytesIO(file_head(sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title))
+    head.seek(_FILE_META_OFFSET)
+    return FileMetaDataset(read_dataset(head, is_implicit_VR=False, is_little_endian=True))

@@ -55,7 +55,8 @@ DEFAULTS: dict[EventKind[Any], Handler] = {
     k.EVT_C_ECHO: _answers(0x0000),
     k.EVT_C_STORE: _answers(FAULT[k.EVT_C_STORE]),
     **_iterable_defaults(),
-    **{kind: _answers((0x0110, None)) for kind in _N_KINDS},
+    **{kind: _answers((FAULT[kind], None)) for kind in _N_KINDS},
+    k.EVT_N_DELETE: _answers(FAULT[k.EVT_N_DELETE]),
 }
 
 

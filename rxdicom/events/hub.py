@@ -5,9 +5,11 @@ and delivered, after that is released, by whoever holds the hub's *turn*. This m
 """
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from traceback import format_stack
 from typing import Any
 
 from rxdicom.errors import StateError
@@ -41,17 +43,18 @@ def forbid_in_observer(call: str) -> None:
 class Hub:
     """Observers by channel, and the queue of what has not yet been delivered to them."""
 
-    __slots__ = ("_admin", "_channels", "_completed", "_delivering", "_queue", "_turn", "mask")
+    __slots__ = ("_admin", "_channels", "_completed", "_delivering", "_owner", "_queue", "_turn", "mask")
 
     def __init__(self) -> None:
         self.mask = 0
         """Bit n is set while somebody observes channel n."""
         self._channels: list[tuple[_Observer, ...]] = [()] * CHANNELS
-        self._queue: deque[tuple[int, Any]] = deque()
+        self._queue: deque[tuple[int, Any, int]] = deque()
         self._admin = threading.Lock()
         self._turn = threading.Lock()
+        self._owner = 0
         self._completed = False
-        self._delivering: OnNext | None = None
+        self._delivering: Callable[..., object] | None = None
 
     def subscribe(self, channel: int, on_next: OnNext, on_completed: OnCompleted | None = None) -> Callable[[], None]:
         """Add an observer. Returns what removes it. After the completion it is completed at once."""
@@ -71,53 +74,75 @@ class Hub:
                     self.mask &= ~(1 << channel)
 
         if completed and on_completed is not None:
-            on_completed()
+            guarded(on_completed)
         return dispose
 
     def append(self, channel: int, value: Any) -> None:
-        """Queue an event; :meth:`drain` is to follow once no lock is held."""
-        self._queue.append((channel, value))
+        """Queue an event; :meth:`drain`, by the same thread, is to follow once no lock is held."""
+        self._queue.append((channel, value, threading.get_ident()))
 
     def complete(self) -> None:
         """Queue the end of all streams."""
-        self._queue.append((-1, None))
+        self.append(-1, None)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Deliver what is queued, or wait until another thread has. False if that took longer than ``timeout``.
+        """Deliver what is queued, or wait until another thread has delivered what this one queued.
 
-        A thread inside an observer never waits: it leaves its events to the owner of the turn, who looks again.
+        False if that took longer than ``timeout`` seconds. With 0, and inside an observer, a thread never waits: it
+        leaves its events to the owner of the turn, who looks again.
         """
-        nested = in_observer()
+        may_wait = timeout != 0 and not in_observer()
         while self._queue:
             if not self._turn.acquire(blocking=False):
-                if nested:
+                # Who has the turn looks again for what those left who did not wait.
+                if not may_wait or not self._has_own():
                     return True
                 if not self._turn.acquire(timeout=-1 if timeout is None else timeout):
-                    _LOG.error("observer %r has not returned within %s s", self._delivering, timeout)
-                    return False
+                    return self._give_up(timeout)
             try:
-                _thread.depth = getattr(_thread, "depth", 0) + 1
-                # An event stays queued until it has been delivered: others wait for its delivery, not its removal.
-                while self._queue:
-                    channel, value = self._queue[0]
-                    try:
-                        if channel < 0:
-                            self._finish()
-                        else:
-                            self._deliver(channel, value)
-                    finally:
-                        self._queue.popleft()
+                self._deliver_queued()
             finally:
-                _thread.depth -= 1
                 self._turn.release()
         return True
+
+    def _has_own(self) -> bool:
+        """Whether something that the current thread queued has not yet been delivered."""
+        thread = threading.get_ident()
+        return any(queued_by == thread for _, _, queued_by in self._queue.copy())
+
+    def _give_up(self, timeout: float | None) -> bool:
+        if not self._has_own():
+            return True
+        # Behind Rx observers have no names of their own; where the thread stands says which one it is.
+        frame = sys._current_frames().get(self._owner)  # pyright: ignore[reportPrivateUsage] - documented as public
+        stack = "".join(format_stack(frame)) if frame is not None else ""
+        _LOG.error("observer %r has not returned within %s s:\n%s", self._delivering, timeout, stack)
+        return False
+
+    def _deliver_queued(self) -> None:
+        """Deliver until nothing is queued; called by the owner of the turn."""
+        self._owner = threading.get_ident()
+        _thread.depth = getattr(_thread, "depth", 0) + 1
+        try:
+            # An event stays queued until it has been delivered: others wait for its delivery, not its removal.
+            while self._queue:
+                channel, value, _ = self._queue[0]
+                try:
+                    if channel < 0:
+                        self._finish()
+                    else:
+                        self._deliver(channel, value)
+                finally:
+                    self._queue.popleft()
+        finally:
+            self._delivering = None
+            _thread.depth -= 1
 
     def _deliver(self, channel: int, value: Any) -> None:
         for observer in self._channels[channel]:
             if observer.active:
                 self._delivering = observer.on_next
                 guarded(observer.on_next, value)
-        self._delivering = None
 
     def _finish(self) -> None:
         with self._admin:
@@ -127,6 +152,7 @@ class Hub:
         for observers in channels:
             for observer in observers:
                 if observer.active and observer.on_completed is not None:
+                    self._delivering = observer.on_completed
                     guarded(observer.on_completed)
 
 

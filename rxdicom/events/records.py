@@ -4,6 +4,7 @@ Records can be built by hand, to test a handler without a network: ``CEcho(reque
 shows no patient data.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -325,7 +326,7 @@ class CStore(ServiceEvent):
         data = encoded_bytes(self.encoded)
         return self.head() + data if include_meta else bytes(data)
 
-    def save(self, path: Any, *, durable: bool = True) -> None:
+    def save(self, path: str | bytes | os.PathLike[str], *, durable: bool = True) -> None:
         """Write a Part 10 file with the dataset as it was received, undecoded.
 
         It appears under ``path`` only when it is complete; before this returns, file and folder are fsynced.
@@ -334,7 +335,7 @@ class CStore(ServiceEvent):
         """
         if self.store is None:
             raise OSError("this event was built by hand and has no store; use encoded_dataset()")
-        self.store(self, str(path), durable)
+        self.store(self, os.fsdecode(path), durable)
 
     def _identity(self) -> tuple[str, str, str]:
         request = self.request

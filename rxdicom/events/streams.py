@@ -1,9 +1,10 @@
 """Event streams as Rx Observables: the only module, with the operators, that imports reactivex."""
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import reactivex
-from reactivex import Observable, abc
+from reactivex import ConnectableObservable, Observable, abc
 from reactivex.disposable import Disposable
 
 from rxdicom.events.hub import ASSOCIATIONS, Hub, guarded
@@ -16,7 +17,7 @@ _T = TypeVar("_T")
 
 
 class GuardedObservable(Observable[_T]):
-    """An observable whose subscribers' callbacks may raise: that is logged, and they stay subscribed."""
+    """An observable whose subscribers may raise on an event: that is logged, and they stay subscribed."""
 
     def subscribe(
         self,
@@ -26,21 +27,27 @@ class GuardedObservable(Observable[_T]):
         *,
         scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
-        if callable(on_next) and not hasattr(on_next, "on_next"):
-            callback = on_next
-
-            def logged(value: _T) -> None:
-                guarded(callback, value)
-
-            on_next = logged
-        return super().subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+        given: Any = on_next
+        if hasattr(given, "on_next"):
+            given, on_error, on_completed = given.on_next, given.on_error, given.on_completed
+        logged = None if given is None else partial(guarded, given)
+        return super().subscribe(logged, on_error, on_completed, scheduler=scheduler)
 
     if not TYPE_CHECKING:
 
         def pipe(self, *operators: Any) -> Any:
-            """Compose; the last observable's subscribers are guarded too."""
-            result = super().pipe(*operators)
-            return _Composed(result) if isinstance(result, Observable) else result
+            """Compose; the subscribers of what comes out are guarded too."""
+            return _guard(super().pipe(*operators))
+
+
+def _guard(result: Any) -> Any:
+    """What a pipe gives, with its observables guarded."""
+    if isinstance(result, list):
+        return [_guard(each) for each in cast("list[Any]", result)]
+    if isinstance(result, ConnectableObservable):
+        made = cast("ConnectableObservable[Any]", result)
+        return _Connectable[Any](made.source, made.subject)
+    return _Composed[Any](cast("Observable[Any]", result)) if isinstance(result, Observable) else result
 
 
 class _Composed(GuardedObservable[_T]):
@@ -52,6 +59,10 @@ class _Composed(GuardedObservable[_T]):
         self, observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         return self._source.subscribe(observer, scheduler=scheduler)
+
+
+class _Connectable(GuardedObservable[_T], ConnectableObservable[_T]):
+    """A connectable observable, as ``publish`` and ``replay`` make it, not yet connected."""
 
 
 class EventStream(GuardedObservable[_T]):

@@ -1,10 +1,10 @@
 """Files on the data path: sent from disk as they lie, received into a temporary name, renamed when complete."""
 
+import errno
 import os
-import tempfile
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 
 from rxdicom.errors import InvalidFile
 from rxdicom.events.datasets import file_head
@@ -17,7 +17,6 @@ from rxdicom.wire.part10 import HEAD_LIMIT, FileHead, read_head
 
 _FIRST_READ = 8192
 _COPY = 1 << 20
-_serial = count()
 
 
 class FileSource:
@@ -88,7 +87,7 @@ class SpoolSink:
 
     __slots__ = ("_data", "_error", "_fd", "_folder", "_head", "_limits", "_path", "_size", "_syntax")
 
-    def __init__(self, message: Message, transfer_syntax: str, limits: Limits, folder: str, source: str) -> None:
+    def __init__(self, message: Message, transfer_syntax: str, limits: Limits, folder: str | None, source: str) -> None:
         self._syntax = transfer_syntax
         self._limits = limits
         self._folder = folder
@@ -118,7 +117,7 @@ class SpoolSink:
             self._give_up(error)
 
     def _spool(self, data: bytearray) -> None:
-        self._fd, self._path = tempfile.mkstemp(prefix=".rxdicom-", suffix=".part", dir=self._folder)
+        self._fd, self._path = create_temporary(self._folder or _folder_of_temporary_files(), 0o600)
         write_all(self._fd, [self._head, data])
         self._data = None
 
@@ -157,8 +156,7 @@ class SinkFactory:
         self.source_ae_title = source_ae_title
 
     def __call__(self, message: Message, transfer_syntax: str) -> Sink:
-        folder = self._folder or tempfile.gettempdir()
-        return SpoolSink(message, transfer_syntax, self._limits, folder, self.source_ae_title)
+        return SpoolSink(message, transfer_syntax, self._limits, self._folder, self.source_ae_title)
 
 
 def forget(encoded: Encoded | None) -> None:
@@ -168,20 +166,66 @@ def forget(encoded: Encoded | None) -> None:
             os.unlink(encoded.path)
 
 
+def create_temporary(folder: str, mode: int) -> tuple[int, str]:
+    """A new file under a hidden name of its own: a process that crashed may have had this one's number."""
+    path = os.path.join(folder, f".rxdicom-{os.urandom(8).hex()}.part")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), path
+
+
+def _folder_of_temporary_files() -> str:
+    import tempfile
+
+    return tempfile.gettempdir()
+
+
 def store(event: CStore, path: str, durable: bool) -> None:
-    """How :meth:`CStore.save` writes: a temporary name in the same folder, fsync, rename, fsync of the folder."""
+    """How :meth:`CStore.save` writes: a temporary name in the same folder, fsync, rename, fsync of the folder.
+
+    The spool file, if there is one, becomes the first file that is saved on its file system; others are copies.
+    """
     folder = os.path.dirname(path) or "."
-    encoded = event.encoded
-    temporary = encoded.path
-    if temporary is None or os.stat(os.path.dirname(temporary)).st_dev != os.stat(folder).st_dev:
-        temporary = os.path.join(folder, f".rxdicom-{os.getpid()}-{next(_serial)}.part")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    else:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CLOEXEC)
+    if not (event.encoded.temporary and _move(event.encoded, path, folder, durable)):
+        _copy(event, path, folder, durable)
+    if durable:
+        sync_folder(folder)
+
+
+def _move(encoded: Encoded, path: str, folder: str, durable: bool) -> bool:
+    """Give the spool file its final name. False if that is on another file system."""
+    spooled = encoded.path or ""
+    fd = os.open(spooled, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_dev != os.stat(folder).st_dev:
+            return False
+        os.fchmod(fd, _usual_mode(folder))
+        if durable:
+            os.fsync(fd)
+        os.rename(spooled, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    finally:
+        os.close(fd)
+    encoded.path, encoded.temporary = path, False
+    return True
+
+
+def _usual_mode(folder: str) -> int:
+    """The permissions that a new file has in a folder; those of a spool file are for its owner alone."""
+    fd, path = create_temporary(folder, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+        os.unlink(path)
+
+
+def _copy(event: CStore, path: str, folder: str, durable: bool) -> None:
+    fd, temporary = create_temporary(folder, 0o666)
     try:
         try:
-            if temporary != encoded.path:
-                _write_file(fd, event)
+            _write_file(fd, event)
             if durable:
                 os.fsync(fd)
         finally:
@@ -191,10 +235,6 @@ def store(event: CStore, path: str, durable: bool) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    if temporary == encoded.path:
-        encoded.path, encoded.temporary = path, False
-    if durable:
-        sync_folder(folder)
 
 
 def _write_file(fd: int, event: CStore) -> None:

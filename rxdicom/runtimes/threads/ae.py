@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rxdicom.events.streams import EventStreams
 
 TLSArguments = tuple[ssl.SSLContext, str | None]
-"""The context, and the host name that the peer's certificate must have."""
+"""The context, and the host name that the peer's certificate must have; None for the address that is connected to."""
 
 
 class AE(Entity):
@@ -111,6 +111,9 @@ class AE(Entity):
             if tls_args is None:
                 return Transport(sock)
             context, hostname = tls_args
+            if context.check_hostname and not hostname:
+                # An SSLObject would leave the check out then, without a word.
+                hostname = addr
             transport = TLSTransport(sock, context, hostname, server=False)
             try:
                 transport.handshake(None if timeouts.tls is None else time.monotonic() + timeouts.tls)

@@ -30,7 +30,7 @@ from rxdicom.protocol.negotiation import NegotiatedContext
 from rxdicom.protocol.notices import Notice, Produced
 from rxdicom.protocol.policy import Limits, Timeouts
 from rxdicom.protocol.protocol import Protocol
-from rxdicom.runtimes.files import SinkFactory
+from rxdicom.runtimes.files import SinkFactory, forget
 from rxdicom.runtimes.publisher import Publisher
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.operations import Operation, Operations
@@ -121,6 +121,10 @@ class Association:
         self._performer = Performer(self, self._connection, self._protocol, self._bindings.dispatcher)
         self._transport: Transport | None = None
         self._opened = False
+        # Aborted before there was anything to abort, by an observer of the new connection, say.
+        self._abort_wanted = False
+        # An observer has held up this association for too long: it waits for none any more.
+        self._gave_up = False
         self._outcome: Exception | None = None
         self._settled = threading.Event()
         self._finished = threading.Event()
@@ -182,6 +186,11 @@ class Association:
             pdu.implementation_version_name if pdu else None,
         )
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been released, aborted or rejected. The connection may still be open then."""
+        return self.is_released or self.is_aborted or self.is_rejected
+
     def __repr__(self) -> str:
         return f"<Association {self.name}, {self._protocol.state.label}>"
 
@@ -239,8 +248,16 @@ class Association:
         except BaseException as error:
             self._end_unconnected(error)
             raise
-        self.start(transport)
-        self._settled.wait()
+        try:
+            self.start(transport)
+            self._settled.wait()
+        except (OSError, RuntimeError) as error:
+            transport.close()
+            self._end_unconnected(error)
+            raise ConnectionFailed(f"no resources for another association: {error}") from error
+        except BaseException:
+            self.abort()
+            raise
         if self._outcome is not None:
             self._finished.wait(self._setup.timeouts.release)
             raise self._outcome
@@ -270,6 +287,9 @@ class Association:
                 handshake()
             if self.is_requestor:
                 self._publish_now([(Notice.REQUESTED, ())])
+            self._connection.perform(self._protocol.connection_made)
+            if self._abort_wanted:
+                self.abort()
 
         self._connection.start(transport, begin)
 
@@ -311,10 +331,11 @@ class Association:
 
     def abort(self) -> None:
         """Abort the association (PS3.8 §7.3). It waits for nothing, and may be called anywhere."""
-        self._connection.perform(self._protocol.abort, may_wait=False)
+        self.abandon("")
 
     def abandon(self, cause: str) -> None:
         """Abort for a reason that the ABORTED event gives as its cause."""
+        self._abort_wanted = True
         self._connection.perform(lambda now: self._protocol.abort(now, cause), may_wait=False)
 
     def interrupt(self) -> None:
@@ -391,8 +412,22 @@ class Association:
         with self._operations.begin(msg_id, window, seconds) as operation:
             request = prepare(operation.message_id)
             self._send(request)
-            answer = self._operations.wait(operation, seconds)
+            answer = self._wait_for(operation, seconds)
+        # These responses have no dataset; what a peer sends nevertheless is not kept.
+        forget(answer.data)
         return self._status(request.message, answer)
+
+    def _wait_for(self, operation: Operation, seconds: float | None) -> Message:
+        try:
+            return self._operations.wait(operation, seconds)
+        except TimedOut:
+            self._connection.perform(lambda _: self._no_longer_expect(operation.message_id), may_wait=False)
+            raise
+
+    def _no_longer_expect(self, message_id: int) -> list[Produced]:
+        """A response that did not come in time does not keep the association from being idle."""
+        self._protocol.invoked.discard(message_id)
+        return []
 
     def _send(self, request: Request) -> None:
         try:
@@ -435,8 +470,10 @@ class Association:
                 react(self, *values)
         self._publisher.publish_all(produced)
 
-    def deliver(self) -> None:
-        if not self._publisher.deliver(self._setup.timeouts.observer):
+    def deliver(self, *, may_wait: bool = True) -> None:
+        seconds = self._setup.timeouts.observer if may_wait and not self._gave_up else 0.0
+        if not self._publisher.deliver(seconds):
+            self._gave_up = True
             self.abandon("timed out in phase 'observer'")
 
     def handle(self, produced: list[Produced]) -> None:
@@ -447,11 +484,11 @@ class Association:
                 case Notice.MESSAGE_SENT:
                     self._operations.sent(*values)
                 case Notice.SEND_FAILED:
-                    self._operations.failed(*values)
+                    self._not_sent(*values)
                 case Notice.REQUESTED if self.is_acceptor:
                     self._requested()
                 case Notice.RELEASE_INDICATED:
-                    self._connection.perform(self._protocol.release_response)
+                    self._respond_to_release()
                 case Notice.ESTABLISHED:
                     self._settled.set()
                 case Notice.REJECTED | Notice.ABORTED | Notice.RELEASED:
@@ -479,8 +516,21 @@ class Association:
         if message.is_response:
             if not self._operations.complete(message):
                 self._log.warning("%s: a response to message %s, which is not outstanding", self.name, message)
+                forget(message.data)
         else:
             self._performer.perform(message)
+
+    def _not_sent(self, message: Message, error: Exception) -> None:
+        if message.is_response:
+            self._performer.not_sent(message, error)
+        else:
+            self._operations.failed(message, error)
+
+    def _respond_to_release(self) -> None:
+        try:
+            self._connection.perform(self._protocol.release_response)
+        except StateError:
+            self._log.debug("%s: no response to a release, it was aborted in between", self.name)
 
     def _requested(self) -> None:
         request = self._protocol.request

@@ -19,6 +19,8 @@ from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.threads.transport import BUFFER_SIZE, Transport, milliseconds, wait
 
 _FIRST_BUFFER = 16384
+_MOST_BEHIND = 1024
+"""Answers that may wait behind what another thread is writing, before the reader reads no more."""
 
 
 class Owner(Interface):
@@ -32,8 +34,8 @@ class Owner(Interface):
         """Queue the events of ``produced`` and update the state; called under the state lock."""
         ...
 
-    def deliver(self) -> None:
-        """Let the observers see what was published; called without any lock."""
+    def deliver(self, *, may_wait: bool) -> None:
+        """Let the observers see what was published; called without any lock. With ``may_wait``, when they have."""
         ...
 
     def handle(self, produced: list[Produced]) -> None:
@@ -59,11 +61,13 @@ class Connection:
         self._blocked_until: float | None = None
         # A run could not be written, and nobody waits until it can: the reader goes on with it.
         self._left_to_reader = False
+        self._behind = 0
         self._armed: float | None = None
         self.failure: Exception | None = None
         """Why the connection ended, if it was not closed in order."""
         self._buffer = memoryview(bytearray(_FIRST_BUFFER))
-        self._drained = True
+        # Not so at first: after the TLS handshake the engine may hold what the peer sent right behind it.
+        self._drained = False
         self._wake: WakeUp | None = None
         self._poll = select.poll()
         self._interest = select.POLLIN
@@ -71,7 +75,7 @@ class Connection:
         self._reader: threading.Thread | None = None
 
     def start(self, transport: Transport, first_step: Callable[[], None]) -> None:
-        """Start the reader; it takes ``first_step`` (a TLS handshake, say) before anything else.
+        """Start the reader; it takes ``first_step`` before anything else: that has the protocol begin.
 
         Raises :class:`OSError` without a free descriptor and :class:`RuntimeError` without a thread.
         """
@@ -105,15 +109,16 @@ class Connection:
     def perform(self, step: Callable[[float], list[Produced]], *, may_wait: bool = True) -> None:
         """Take one protocol step, send what it gives to send, tell the observers, act on it.
 
-        With ``may_wait`` the caller waits while the peer is slow to read; otherwise the reader goes on with that.
+        With ``may_wait`` the caller waits while the peer is slow to read, or an observer is busy; otherwise the reader,
+        or who has called that observer, goes on with it.
         """
         with self._lock:
             self._protocol.watched = self._owner.watched()
             produced = step(time.monotonic())
             self._owner.publish(produced)
             earlier = _is_earlier(self._protocol.next_deadline(), self._armed)
-        self.flush(may_wait=may_wait and not self.in_reader)
-        self._settle(produced)
+        self.flush(may_wait=may_wait and not self.in_reader, patient=may_wait)
+        self._settle(produced, patient=may_wait)
         if earlier or self._protocol.closing:
             self._wake_reader()
 
@@ -121,27 +126,40 @@ class Connection:
         if self._wake is not None and not self.in_reader:
             self._wake.set()
 
-    def _settle(self, produced: list[Produced]) -> None:
-        self._owner.deliver()
+    def _settle(self, produced: list[Produced], *, patient: bool = True) -> None:
+        self._owner.deliver(may_wait=patient)
         if produced:
             self._owner.handle(produced)
 
     # ---- writing
 
-    def flush(self, *, may_wait: bool) -> None:
-        """Write what there is, unless another thread is writing: then that one writes this too."""
+    def flush(self, *, may_wait: bool, patient: bool = True) -> None:
+        """Write what there is, unless another thread is writing: then that one writes this too.
+
+        ``may_wait`` for the peer, ``patient`` with observers.
+        """
         transport = self._transport
         while transport is not None and (self._protocol.wants_to_send or self._pending is not None):
-            if not self._write_turn.acquire(blocking=False):
+            if not self._take_turn():
                 return
             try:
                 done, produced = self._write(transport, may_wait)
             finally:
                 self._write_turn.release()
-            self._settle(produced)
+            self._settle(produced, patient=patient)
             if not done:
                 self._wake_reader()
                 return
+
+    def _take_turn(self) -> bool:
+        """Take the write turn if nobody has it. The reader waits for it once too many of its answers have to."""
+        if self._write_turn.acquire(blocking=False):
+            self._behind = 0
+            return True
+        if not self.in_reader:
+            return False
+        self._behind += 1
+        return self._behind > _MOST_BEHIND and self._write_turn.acquire()
 
     def _write(self, transport: Transport, may_wait: bool) -> tuple[bool, list[Produced]]:
         """Write until there is no more, or something to tell, or (False) the peer reads no more."""
@@ -196,7 +214,6 @@ class Connection:
     def _run(self, transport: Transport, first_step: Callable[[], None]) -> None:
         try:
             first_step()
-            self.perform(self._protocol.connection_made)
             while not self._is_over():
                 self.pump(None)
         except (RxDicomError, OSError) as error:
@@ -205,6 +222,9 @@ class Connection:
             self._end(transport)
 
     def _is_over(self) -> bool:
+        if self._protocol.timed_out is not None or (self._protocol.closing and self._blocked_until is not None):
+            # The peer has had its time, or does not read what still should leave.
+            return True
         return self._protocol.closing and not self._protocol.wants_to_send and self._pending is None
 
     def pump(self, deadline: float | None) -> None:
@@ -214,7 +234,7 @@ class Connection:
         """
         transport = self._transport
         assert transport is not None
-        if self._drained:
+        if self._drained or self._left_to_reader:
             self._drained = False
             self._wait(transport, deadline)
             return
@@ -229,13 +249,15 @@ class Connection:
         if count == len(self._buffer) < BUFFER_SIZE:
             # Only who receives much has a large buffer: a thousand idle connections have small ones.
             self._buffer = memoryview(bytearray(BUFFER_SIZE))
-        self.perform(lambda now: self._protocol.receive_data(data, now))
+        # A peer that never pauses must not escape its deadline either.
+        self.perform(lambda now: self._protocol.receive_data(data, now) + self._protocol.handle_timeout(now))
 
     def _wait(self, transport: Transport, deadline: float | None) -> None:
         with self._lock:
             limits = (self._protocol.next_deadline(), self._blocked_until, deadline)
             self._armed = min((each for each in limits if each is not None), default=None)
-        interest = select.POLLIN | (select.POLLOUT if self._left_to_reader else 0)
+        # Who does not read the answers is not read from: they would pile up.
+        interest = select.POLLOUT if self._left_to_reader else select.POLLIN
         if interest != self._interest:
             self._poll.modify(transport.fileno(), interest)
             self._interest = interest
@@ -267,8 +289,12 @@ class Connection:
         transport.close()
         if self._wake is not None:
             self._wake.close()
-        self._settle(produced)
-        self._owner.lost()
+        # Who keeps the association does not keep this.
+        self._buffer = memoryview(b"")
+        try:
+            self._settle(produced)
+        finally:
+            self._owner.lost()
 
     def interrupt(self, cause: Exception) -> None:
         """Cut the connection now, without a word to the peer. The reader ends."""

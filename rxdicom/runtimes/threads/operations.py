@@ -67,7 +67,8 @@ class Operations:
         while True:
             with self._free:
                 message_id = self._check_id(msg_id)
-                if not window or len(self._outstanding) < window:
+                # Who has its response is out of the window, though its caller may not have gone on yet.
+                if not window or sum(not each.is_over for each in self._outstanding.values()) < window:
                     operation = self._outstanding[message_id] = Operation(message_id)
                     return operation
                 if not self._connection.in_reader and not self._free.wait(_left(deadline)):

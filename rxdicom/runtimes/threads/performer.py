@@ -12,8 +12,9 @@ from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import forget, store
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.services.effects import Effect, Raised, Reply, Service, Value
+from rxdicom.services.outcome import STATUS_UNUSABLE
 from rxdicom.services.provider import KIND_OF_REQUEST, refused, status_service
-from rxdicom.wire.dimse import Command, Message
+from rxdicom.wire.dimse import Command, Message, message
 
 _Result = TypeVar("_Result")
 _LOG = logging.getLogger("rxdicom")
@@ -30,9 +31,9 @@ class Performer:
 
     def perform(self, request: Message) -> None:
         """Answer one request."""
-        if request.kind is Command.C_CANCEL_RQ:
-            return
         try:
+            if request.kind is Command.C_CANCEL_RQ:
+                return
             context = self._protocol.negotiated.contexts[request.context_id]
             answer = refused(request, context.abstract_syntax)
             fault = ""
@@ -58,6 +59,17 @@ class Performer:
             called = self._assoc.requestor if self._assoc.is_acceptor else self._assoc.acceptor
             fields |= {"calling_ae_title": called.ae_title, "store": store}
         return kind.record(**fields)
+
+    def not_sent(self, answer: Message, error: Exception) -> None:
+        """A response could not be encoded: the handler gave elements that cannot be. The peer must not wait for it."""
+        _LOG.error("%s: a response could not be sent: %s", self._assoc.name, error)
+        if answer.Status == STATUS_UNUSABLE:
+            self._assoc.abandon(f"not even a failure can be sent: {error}")
+        else:
+            message_id = answer.MessageIDBeingRespondedTo
+            self._send(
+                message(answer.kind, answer.context_id, MessageIDBeingRespondedTo=message_id, Status=STATUS_UNUSABLE)
+            )
 
     def _send(self, answer: Message) -> None:
         def step(now: float) -> list[Produced]:
@@ -85,3 +97,6 @@ def _reply(effect: Effect, handlers: Dispatcher) -> Reply:
     except Exception as error:  # noqa: BLE001 - the edge of the user's handler
         _LOG.debug("exception in the handler of %s", effect.event.name, exc_info=True)
         return Raised(error)
+    except SystemExit as error:
+        # It would end the thread of the association, and nothing else.
+        return Raised(RuntimeError(f"the handler called sys.exit({error.code!r})"))

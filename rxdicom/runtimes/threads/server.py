@@ -34,6 +34,8 @@ _LOG = logging.getLogger("rxdicom")
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
 _BACKLOG = 1024
+_PAUSE = 100
+"""Milliseconds between attempts to accept a connection while the system has no resources for it."""
 
 
 class AssociationServer:
@@ -80,7 +82,7 @@ class AssociationServer:
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._stopping = False
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._served_by: int | None = None
 
     # ---- what it is
 
@@ -121,12 +123,15 @@ class AssociationServer:
 
     def start(self) -> Self:
         """Serve on a thread of its own."""
-        self._thread = threading.Thread(target=self.serve_forever, name="rxdicom-server", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self.serve_forever, name="rxdicom-server", daemon=True).start()
         return self
 
     def serve_forever(self) -> None:
         """Serve on the current thread until :meth:`shutdown`."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._served_by = threading.get_ident()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(self._wake.fileno(), select.POLLIN)
@@ -135,28 +140,26 @@ class AssociationServer:
                 poll.poll()
                 self._accept()
         finally:
-            self._socket.close()
-            self._stopped.set()
+            self._close_descriptors()
 
     def shutdown(self, drain: float = 0.0) -> None:
         """Stop listening; give associations ``drain`` seconds to end, then abort them and wait until they are over.
 
         Called by an observer or a handler it does not wait.
         """
-        first = not self._stopping
-        self._stopping = True
-        self._wake.set()
+        with self._lock:
+            first, self._stopping = not self._stopping, True
         waits = not in_observer() and not any(each.is_current for each in self._snapshot())
-        if self._thread is None and not self._stopped.is_set() and first:
-            # Never started, or served by the thread that is calling: the socket is closed here.
-            self._socket.close()
-        elif waits and threading.current_thread() is not self._thread:
-            self._stopped.wait(self.timeouts.release)
+        if self._served_by is not None:
+            self._wake.set()
+            if waits and self._served_by != threading.get_ident():
+                self._stopped.wait(self.timeouts.release)
+        elif first:
+            self._close_descriptors()
         self._end_associations(drain if waits else 0.0, waits)
         if first:
             self._bindings.hub.complete()
             self._bindings.hub.drain(self.timeouts.observer)
-            self._close_descriptors()
 
     def _end_associations(self, drain: float, waits: bool) -> None:
         deadline = time.monotonic() + drain
@@ -167,18 +170,20 @@ class AssociationServer:
             association.abort()
             association.interrupt()
         if waits:
-            for association in self._snapshot():
-                association.join(self.timeouts.release)
+            join_all(self._snapshot(), self.timeouts.release)
 
     def _snapshot(self) -> list[Association]:
         with self._lock:
             return list(self._connected)
 
     def _close_descriptors(self) -> None:
+        """Called by the thread that serves, or instead of it where none does."""
+        self._socket.close()
         self._wake.close()
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
+        self._stopped.set()
 
     def __enter__(self) -> Self:
         return self
@@ -196,10 +201,9 @@ class AssociationServer:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _OUT_OF_DESCRIPTORS:
-                    self._refuse_one()
-                elif self._stopping:
-                    return
+                if error.errno not in _OUT_OF_DESCRIPTORS or not self._refuse_one():
+                    _LOG.error("%s: cannot accept a connection: %s", self.ae_title, error)
+                    self._pause()
                 continue
             if len(self._connected) >= self.limits.connections:
                 _LOG.warning("%s: more than %s connections, one refused", self.ae_title, self.limits.connections)
@@ -207,15 +211,26 @@ class AssociationServer:
             else:
                 self._start(sock)
 
-    def _refuse_one(self) -> None:
-        _LOG.error("%s: out of file descriptors, a connection is refused; raise the limit (ulimit -n)", self.ae_title)
+    def _refuse_one(self) -> bool:
+        """Refuse a connection with the spare descriptor. False if another thread took that in between."""
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
+        refused = False
         with suppress(OSError):
             self._socket.accept()[0].close()
+            refused = True
         with suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
+        if refused:
+            _LOG.error("%s: out of file descriptors, a connection is refused; raise ulimit -n", self.ae_title)
+        return refused
+
+    def _pause(self) -> None:
+        """What waits cannot be accepted now, and would be tried again without end: give others some time."""
+        poll = select.poll()
+        poll.register(self._wake.fileno(), select.POLLIN)
+        poll.poll(_PAUSE)
 
     def _start(self, sock: socket.socket) -> None:
         self._serial += 1
@@ -260,7 +275,8 @@ class AssociationServer:
 
     def _answer(self, association: Association, request: AssociateRQ) -> AssociateAC | AssociateRJ:
         with self._lock:
-            if len(self._requested) >= self.limits.associations:
+            # Who has released or aborted but not yet closed the connection holds no association any more.
+            if sum(not each.is_over for each in self._requested) >= self.limits.associations:
                 return _LIMIT_EXCEEDED
             self._requested.add(association)
         service = acceptance(request, self.policy, self.limits.pdu, association.is_bound, association)
@@ -274,6 +290,13 @@ class AssociationServer:
         with self._lock:
             self._connected.discard(association)
             self._requested.discard(association)
+
+
+def join_all(associations: Iterable[Association], seconds: float | None) -> None:
+    """Wait until all are over, for so many seconds together."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    for association in associations:
+        association.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

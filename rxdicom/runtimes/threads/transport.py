@@ -177,7 +177,8 @@ class TLSTransport(Transport):
 
     @property
     def certificate(self) -> dict[str, Any] | None:
-        return self._tls.getpeercert()
+        with self._lock:
+            return self._tls.getpeercert()
 
     def say_goodbye(self) -> None:
         """Send the close alert, so that the peer can tell the end from a cut. Its answer is not waited for."""
@@ -219,7 +220,10 @@ def connect(host: str, port: int, bind_address: tuple[str, int] | None, deadline
         raise ArgumentError(f"port {port} is not a TCP port; give one from 1 to 65535")
     failures: list[str] = []
     for family, kind, protocol, _, address in _resolve(host, port, deadline):
-        sock = socket.socket(family, kind | getattr(socket, "SOCK_CLOEXEC", 0), protocol)
+        try:
+            sock = socket.socket(family, kind | getattr(socket, "SOCK_CLOEXEC", 0), protocol)
+        except OSError as error:
+            raise ConnectionFailed(f"no socket to connect to {host}:{port}: {error.strerror or error}") from error
         try:
             sock.setblocking(False)
             if bind_address is not None:
@@ -247,7 +251,7 @@ def _connect(sock: socket.socket, address: Any, deadline: float | None) -> None:
 
 def _resolve(host: str, port: int, deadline: float | None) -> list[Any]:
     """The addresses of a host. The resolver knows no deadline, so it runs on a thread that can be left behind."""
-    with suppress(socket.gaierror):
+    with suppress(socket.gaierror, UnicodeError):
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     found: list[Any] = []
     failure: list[OSError | UnicodeError] = []
