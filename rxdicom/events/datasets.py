@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
 
-MAX_INFLATED = 1 << 30
-"""Bytes that a deflated dataset may have when it is decoded in memory: a deflate bomb ends here."""
+MAX_INFLATED = 1 << 28
+"""Bytes that a deflated dataset may have when it is decoded: a deflate bomb ends here. What is larger can still be
+stored and sent on as it is."""
+_INFLATE_STEP = 1024
 
 MAX_NESTED = 128
 """Levels of sequences in a dataset that is encoded; real ones have fewer than ten."""
@@ -39,6 +41,7 @@ _PIXEL_DATA = 0x7FE00010
 _FIRST_DATASET_TAG = 0x00030000
 _ELEMENT_HEADER = 8
 _UNDEFINED = 0xFFFFFFFF
+_FIRST_FRAGMENT = b"\xfe\xff\0\xe0"
 _WORD_SIZES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -120,17 +123,26 @@ def _syntax_meta(transfer_syntax: str) -> "FileMetaDataset":
 
 
 def inflate(data: bytes | bytearray) -> bytes:
-    """A deflated dataset (PS3.5 §A.5), with or without its padding, inflated up to :data:`MAX_INFLATED`."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    """A deflated dataset (PS3.5 §A.5), with or without its padding, inflated if that is :data:`MAX_INFLATED` or less.
+
+    It is measured first, so that a bomb takes no memory. Raises :class:`~rxdicom.errors.DatasetError`.
+    """
     try:
-        inflated = inflater.decompress(data, MAX_INFLATED)
+        return zlib.decompress(data, -zlib.MAX_WBITS, bufsize=_inflated_size(data) or 1)
     except zlib.error as error:
         raise DatasetError(f"a deflated dataset cannot be inflated: {error}") from error
-    if inflater.unconsumed_tail:
-        raise DatasetError(f"a deflated dataset has more than {MAX_INFLATED} bytes when inflated")
-    if not inflater.eof:
-        raise DatasetError(f"a deflated dataset of {len(data)} bytes is cut off")
-    return inflated
+
+
+def _inflated_size(data: bytes | bytearray) -> int:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    size, view = 0, memoryview(data)
+    for at in range(0, len(data), _INFLATE_STEP):
+        size += len(inflater.decompress(view[at : at + _INFLATE_STEP]))
+        if size > MAX_INFLATED:
+            raise DatasetError(f"a deflated dataset has more than {MAX_INFLATED} bytes when inflated")
+        if inflater.eof:
+            return size
+    raise DatasetError(f"a deflated dataset of {len(data)} bytes is cut off")
 
 
 def encode(dataset: "Dataset", transfer_syntax: str) -> bytes:
@@ -197,7 +209,8 @@ def _elements(dataset: "Dataset", coding: _Coding, parent_encoding: Any = "iso88
         raise
     except Exception as error:
         # Its own words may quote the patient.
-        raise DatasetError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}): {type(error).__name__}") from error
+        where = f"({tag >> 16:04X},{tag & 0xFFFF:04X}): " if tag else ""
+        raise DatasetError(where + type(error).__name__) from error
     return buffer.getvalue()
 
 
@@ -248,12 +261,16 @@ def _match_pixel_data(dataset: "Dataset", transfer_syntax: str) -> None:
     encapsulated = element.length == _UNDEFINED if element.is_raw else element.is_undefined_length
     if encapsulated and transfer_syntax in _CONVERTIBLE:
         raise DatasetError(
-            f"compressed pixel data cannot be encoded as {transfer_syntax}; "
-            "say what it is in by file_meta.TransferSyntaxUID, or decompress it"
+            "its pixel data is compressed; say how by file_meta.TransferSyntaxUID, so that it can be sent so, or "
+            "decompress it"
         )
     uid = UID(transfer_syntax)
     if not encapsulated and uid.is_transfer_syntax and not uid.is_private and uid.is_encapsulated:
-        # As pydicom does for files; it then refuses what is not made of fragments.
+        if not element.is_buffered and not (element.value or b"").startswith(_FIRST_FRAGMENT):
+            raise DatasetError(
+                "its pixel data is not compressed; have another transfer syntax accepted, or compress it"
+            )
+        # As pydicom does for files.
         dataset[_PIXEL_DATA].is_undefined_length = True
 
 

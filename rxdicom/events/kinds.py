@@ -30,6 +30,11 @@ class EventKind(Generic[_R]):
         return not self.is_notification
 
     @property
+    def iterates(self) -> bool:
+        """Whether the handler of an intervention kind returns an iterable."""
+        return self.name in ("EVT_C_FIND", "EVT_C_GET", "EVT_C_MOVE")
+
+    @property
     def stream_name(self) -> str:
         """The attribute of ``events`` under which a notification kind is found."""
         return self.name.removeprefix("EVT_").lower()

@@ -1,11 +1,13 @@
 """Event streams as Rx Observables: the only module, with the operators, that imports reactivex."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import reactivex
 from reactivex import ConnectableObservable, Observable, abc
-from reactivex.disposable import Disposable
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.scheduler import CurrentThreadScheduler
 
 from rxdicom.events.hub import ASSOCIATIONS, Hub, guarded
 from rxdicom.events.kinds import NOTIFICATION_KINDS, EventKind
@@ -129,6 +131,32 @@ class GuardedAll(GuardedObservable[Any]):
     ) -> abc.DisposableBase:
         merged = reactivex.merge(*(self._streams[kind] for kind in NOTIFICATION_KINDS))
         return merged.subscribe(observer, scheduler=scheduler)
+
+
+class ResponseStream(GuardedObservable[_T]):
+    """The responses of one request; subscribing sends it, disposing cancels it."""
+
+    def __init__(self, subscribe: Callable[..., Callable[[], None]]) -> None:
+        super().__init__()
+        self._start = subscribe
+
+    def _subscribe_core(
+        self, observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        running = SingleAssignmentDisposable()
+
+        def start(*_: Any) -> None:
+            leave = self._start(observer.on_next, observer.on_error, observer.on_completed)
+            running.disposable = Disposable(leave)
+
+        # Only when the whole chain of operators is there can one of them, such as take, end it in time.
+        CurrentThreadScheduler.singleton().schedule(start)
+        return running
+
+
+def response_stream(subscribe: Callable[..., Callable[[], None]]) -> Observable[Any]:
+    """The responses that ``subscribe(on_next, on_error, on_completed)`` starts; it returns what leaves them."""
+    return ResponseStream[Any](subscribe)
 
 
 def association_stream(hub: Hub) -> Observable[Any]:

@@ -20,6 +20,8 @@ class Timeouts:
     an abort or reject to the closing of the connection."""
     response: float | None = 30.0
     """From the end of a DIMSE request to its response."""
+    operation: float | None = 3600.0
+    """From a C-FIND, C-GET or C-MOVE request to its final response, however often pending ones come."""
     write: float | None = 60.0
     """For the peer to read something of what is sent to it."""
     idle: float | None = 60.0

@@ -10,8 +10,8 @@ from rxdicom.presentation import PresentationContext, build_context
 from rxdicom.protocol.negotiation import propose
 from rxdicom.protocol.policy import Limits, Policy, SupportedContext, Timeouts
 from rxdicom.service_class import NonPatientObjectStorageServiceClass, StorageServiceClass
-from rxdicom.sop_class import uid_to_service_class
-from rxdicom.wire.items import MAX_CONTEXTS, UserItem
+from rxdicom.sop_class import uid_to_service_class, uid_to_sop_class
+from rxdicom.wire.items import MAX_CONTEXTS, RoleSelection, UserItem
 from rxdicom.wire.pdu import AssociateRQ
 from rxdicom.wire.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -233,16 +233,20 @@ class Entity:
         contexts: Sequence[PresentationContext] | None,
         max_pdu: int | None,
         ext_neg: Iterable[Builder | UserItem] | None,
+        calling_ae_title: str | None = None,
     ) -> AssociateRQ:
         """The A-ASSOCIATE-RQ for these arguments of ``associate``."""
         chosen = self._requested if contexts is None else contexts
         _check_contexts(chosen)
+        items = [_frozen(item) for item in ext_neg or ()]
+        if not any(isinstance(item, RoleSelection) for item in items):
+            items += _roles_for_get([_abstract_syntax(each) for each in chosen])
         return propose(
             checked_ae_title(called_ae_title),
-            self._ae_title,
+            calling_ae_title or self._ae_title,
             [(_abstract_syntax(each), [str(uid) for uid in each.transfer_syntax]) for each in chosen],
             maximum_length=self.limits.pdu if max_pdu is None else _pdu_size(max_pdu),
-            items=[_frozen(item) for item in ext_neg or ()],
+            items=items,
             implementation_class_uid=self.implementation_class_uid,
             implementation_version_name=self.implementation_version_name,
         )
@@ -260,6 +264,21 @@ class Entity:
             implementation_class_uid=self.implementation_class_uid,
             implementation_version_name=self.implementation_version_name,
         )
+
+
+def _roles_for_get(abstract_syntaxes: Sequence[str]) -> list[UserItem]:
+    """Who retrieves by C-GET is SCP of the storage classes that it requests: for these the role is proposed."""
+    if not any(_is_get(uid) for uid in abstract_syntaxes):
+        return []
+    storage = dict.fromkeys(uid for uid in abstract_syntaxes if _is_storage(uid))
+    return [RoleSelection(uid, True, True) for uid in storage]
+
+
+def _is_get(abstract_syntax: str) -> bool:
+    # Only for SOP classes of query and retrieve services is the dictionary needed, which loads pydicom.
+    if "C-GET" not in uid_to_service_class(abstract_syntax).operations:
+        return False
+    return uid_to_sop_class(abstract_syntax).dimse_msg_type == "C-GET"
 
 
 def _is_storage(abstract_syntax: str) -> bool:

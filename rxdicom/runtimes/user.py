@@ -6,7 +6,7 @@ from attrs import frozen
 
 from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext
 from rxdicom.events.datasets import convert as convert_dataset
-from rxdicom.events.datasets import read_file, transfer_syntax_of
+from rxdicom.events.datasets import encode, read_file, transfer_syntax_of
 from rxdicom.protocol.negotiation import Negotiated
 from rxdicom.runtimes.files import open_part10
 from rxdicom.services.user import contexts_for, no_context
@@ -89,6 +89,42 @@ def _store_dataset(
 
 def _not_convertible(negotiated: Negotiated, sop_class: str, own: str | None, error: Exception) -> NoAcceptedContext:
     return no_context(negotiated, f"{sop_class} in transfer syntax {own}, and converting it failed ({error})")
+
+
+def query_request(
+    negotiated: Negotiated, kind: Command, identifier: "Dataset", query_model: str, message_id: int, **elements: Any
+) -> Request:
+    """C-FIND-RQ, C-GET-RQ or C-MOVE-RQ. Raises NoAcceptedContext, or DatasetError for a bad identifier."""
+    context = contexts_for(negotiated, str(query_model))[0]
+    syntax = context.transfer_syntax[0]
+    data = encode(identifier, syntax)
+    request = message(
+        kind,
+        context.context_id,
+        Encoded(syntax, data),
+        MessageID=message_id,
+        AffectedSOPClassUID=str(query_model),
+        **elements,
+    )
+    return Request(request, BytesSource(data))
+
+
+def normalized_request(
+    negotiated: Negotiated,
+    kind: Command,
+    dataset: "Dataset | None",
+    message_id: int,
+    *,
+    abstract_syntax: str,
+    as_scp: bool = False,
+    **elements: Any,
+) -> Request:
+    """One of the six N requests, with a dataset where the service has one."""
+    context = contexts_for(negotiated, abstract_syntax, as_scp=as_scp)[0]
+    syntax = context.transfer_syntax[0]
+    data = None if dataset is None else encode(dataset, syntax)
+    encoded, source = (None, None) if data is None else (Encoded(syntax, data), BytesSource(data))
+    return Request(message(kind, context.context_id, encoded, MessageID=message_id, **elements), source)
 
 
 def _store_message(

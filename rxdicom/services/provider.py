@@ -1,12 +1,19 @@
 """The provider: which service answers which request, and the services that answer with a status alone."""
 
+from collections.abc import Callable
 from typing import Any
+
+from attrs import frozen
 
 from rxdicom.events import kinds
 from rxdicom.events.kinds import EventKind
 from rxdicom.events.records import ServiceEvent
+from rxdicom.service_class import ServiceClass
 from rxdicom.services.effects import Call, Raised, Reply, Service, Value
+from rxdicom.services.normalized import normalized
 from rxdicom.services.outcome import Outcome, Result, fault, outcome_of, response
+from rxdicom.services.query import find
+from rxdicom.services.retrieve import get, move
 from rxdicom.sop_class import uid_to_service_class
 from rxdicom.wire.dimse import Command, Message
 
@@ -14,11 +21,8 @@ SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNISED_OPERATION = 0x0211
 OUT_OF_RESOURCES = 0xA700
 
-KIND_OF_REQUEST: dict[Command, EventKind[Any]] = {
-    Command.C_ECHO_RQ: kinds.EVT_C_ECHO,
-    Command.C_STORE_RQ: kinds.EVT_C_STORE,
-}
-"""The intervention event of each request that has a service here."""
+TOO_MANY = {Command.C_FIND_RQ: 0xA700, Command.C_GET_RQ: 0xA701, Command.C_MOVE_RQ: 0xA701}
+"""Refused, out of resources: a request beyond the window that was negotiated."""
 
 
 def refused(request: Message, abstract_syntax: str) -> Message | None:
@@ -27,14 +31,21 @@ def refused(request: Message, abstract_syntax: str) -> Message | None:
     Other commands than these, such as a C-FIND over a storage context, are unrecognised operations. A private SOP
     class without a registered service may be used for any.
     """
-    sop_class = request.AffectedSOPClassUID or request.RequestedSOPClassUID
-    operations = uid_to_service_class(abstract_syntax).operations
+    service = uid_to_service_class(abstract_syntax)
     operation = request.name.removesuffix("-RQ")
-    if request.kind not in KIND_OF_REQUEST or (operations and operation not in operations):
+    if request.kind not in ROWS or (service.operations and operation not in service.operations):
         return response(request, Outcome(UNRECOGNISED_OPERATION))
-    if sop_class != abstract_syntax:
+    if not _carries(request, abstract_syntax, service):
         return response(request, Outcome(SOP_CLASS_NOT_SUPPORTED))
     return None
+
+
+def _carries(request: Message, abstract_syntax: str, service: ServiceClass) -> bool:
+    sop_class = request.AffectedSOPClassUID or request.RequestedSOPClassUID
+    if sop_class == abstract_syntax:
+        return True
+    # A meta SOP class of print management, or one of Unified Procedure Step, carries the others of its service.
+    return request.name.startswith("N-") and sop_class is not None and uid_to_service_class(sop_class) is service
 
 
 def status_service(event: ServiceEvent) -> Service[Result]:
@@ -51,3 +62,31 @@ def status_service(event: ServiceEvent) -> Service[Result]:
 
 def _value(reply: Reply) -> Any:
     return reply.value if isinstance(reply, Value) else None
+
+
+@frozen
+class Row:
+    """How a request is answered: the kind of its event, its service, and whether the handler returns an iterable."""
+
+    kind: EventKind[Any]
+    service: Callable[[Any], Service[Result]]
+
+    @property
+    def iterates(self) -> bool:
+        return self.kind.iterates
+
+
+ROWS: dict[Command, Row] = {
+    Command.C_ECHO_RQ: Row(kinds.EVT_C_ECHO, status_service),
+    Command.C_STORE_RQ: Row(kinds.EVT_C_STORE, status_service),
+    Command.C_FIND_RQ: Row(kinds.EVT_C_FIND, find),
+    Command.C_GET_RQ: Row(kinds.EVT_C_GET, get),
+    Command.C_MOVE_RQ: Row(kinds.EVT_C_MOVE, move),
+    Command.N_ACTION_RQ: Row(kinds.EVT_N_ACTION, normalized),
+    Command.N_CREATE_RQ: Row(kinds.EVT_N_CREATE, normalized),
+    Command.N_DELETE_RQ: Row(kinds.EVT_N_DELETE, normalized),
+    Command.N_EVENT_REPORT_RQ: Row(kinds.EVT_N_EVENT_REPORT, normalized),
+    Command.N_GET_RQ: Row(kinds.EVT_N_GET, normalized),
+    Command.N_SET_RQ: Row(kinds.EVT_N_SET, normalized),
+}
+"""Every request but C-CANCEL, which is no request but a wish."""

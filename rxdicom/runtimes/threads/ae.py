@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal, overload
 
 from rxdicom.errors import ArgumentError
@@ -15,6 +16,7 @@ from rxdicom.runtimes.threads.association import Association, Setup
 from rxdicom.runtimes.threads.server import AssociationServer, join_all
 from rxdicom.runtimes.threads.transport import TLSTransport, Transport, connect
 from rxdicom.wire.items import UserItem
+from rxdicom.wire.pdu import AssociateRQ
 
 if TYPE_CHECKING:
     from rxdicom.events.streams import EventStreams
@@ -101,6 +103,17 @@ class AE(Entity):
     ) -> Association:
         """The same, not yet connected: subscribe first, miss nothing, then ``open()`` it."""
         request = self.make_request(ae_title, contexts, max_pdu, ext_neg)
+        return self._make(request, addr, port, bind_address, tls_args, [*(evt_handlers or ()), *(evt_handler or ())])
+
+    def _make(
+        self,
+        request: AssociateRQ,
+        addr: str,
+        port: int,
+        bind_address: tuple[str, int] | None,
+        tls_args: TLSArguments | None,
+        evt_handlers: Iterable[EventHandler],
+    ) -> Association:
         if not 0 < port < 65536:
             raise ArgumentError(f"port {port} is not a TCP port; give one from 1 to 65535")
         timeouts = self.timeouts
@@ -129,14 +142,33 @@ class AE(Entity):
             limits=self.limits,
             hubs=(self._hub,),
             spool_folder=self.spool_folder,
+            dial=partial(self._dial, request.calling_ae_title),
+            requested=tuple(self._requested),
             convert=self.convert_datasets,
         )
         association = Association(setup, request=request, connect=connected, on_over=self._associations.discard)
-        for handlers in (evt_handlers, evt_handler):
-            for kind, handler, *args in handlers or ():
-                association.bind(kind, handler, args[0] if args else None)
+        for kind, handler, *args in evt_handlers:
+            association.bind(kind, handler, args[0] if args else None)
         self._associations.add(association)
         return association
+
+    def _dial(
+        self,
+        calling_ae_title: str,
+        addr: str,
+        port: int,
+        *,
+        ae_title: str = ANY_SCP,
+        contexts: Sequence[PresentationContext] | None = None,
+        max_pdu: int | None = None,
+        ext_neg: Iterable[Builder | UserItem] | None = None,
+        bind_address: tuple[str, int] | None = None,
+        tls_args: TLSArguments | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+    ) -> Association:
+        """An open association to a C-MOVE destination, called by the AE that performs the C-MOVE."""
+        request = self.make_request(ae_title, contexts, max_pdu, ext_neg, calling_ae_title)
+        return self._make(request, addr, port, bind_address, tls_args, evt_handlers or ()).open()
 
     # ---- as acceptor
 
@@ -214,6 +246,8 @@ class AE(Entity):
             evt_handlers=evt_handlers,
             spool_folder=self.spool_folder,
             convert=self.convert_datasets,
+            dial=partial(self._dial, title),
+            requested=tuple(self._requested),
         )
         self._servers.append(server)
         return server

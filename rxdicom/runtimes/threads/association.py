@@ -1,17 +1,14 @@
 """The association of the blocking runtime: what users hold, as SCU and as SCP."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import frozen
 
 from rxdicom.errors import (
-    ArgumentError,
     AssociationAborted,
     AssociationRejected,
     AssociationReleased,
@@ -25,6 +22,7 @@ from rxdicom.events.bindings import Bindings
 from rxdicom.events.dispatcher import Dispatcher, Handler
 from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
 from rxdicom.events.kinds import EventKind
+from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.fsm import State
 from rxdicom.protocol.negotiation import NegotiatedContext
 from rxdicom.protocol.notices import Notice, Produced
@@ -33,19 +31,15 @@ from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import SinkFactory, forget
 from rxdicom.runtimes.publisher import Publisher
 from rxdicom.runtimes.threads.connection import Connection
-from rxdicom.runtimes.threads.operations import Operation, Operations
+from rxdicom.runtimes.threads.driver import Dial
 from rxdicom.runtimes.threads.performer import Performer
+from rxdicom.runtimes.threads.requests import Requests
 from rxdicom.runtimes.threads.transport import Transport
-from rxdicom.runtimes.user import Request, echo_request, store_request
-from rxdicom.sop_class import uid_to_service_class
-from rxdicom.status import Status
 from rxdicom.wire.dimse import Message
 from rxdicom.wire.items import UserIdentity, UserItem
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
-
     from rxdicom.events.streams import EventStreams
 
 
@@ -84,11 +78,15 @@ class Setup:
     """Those of the server and the AE, to which its events go as well."""
     handlers: Dispatcher | None = None
     spool_folder: str | None = None
+    dial: Dial | None = None
+    """How associations to C-MOVE destinations are opened."""
+    requested: tuple[PresentationContext, ...] = ()
+    """The contexts that the AE requests, which those associations propose."""
     convert: bool = True
     """Whether a dataset may be converted to a transfer syntax that was accepted."""
 
 
-class Association:
+class Association(Requests):
     """A DICOM association (PS3.8 §7). Made by :meth:`AE.associate`, :meth:`AE.association` and servers.
 
     As a context manager it opens if that has not been done, releases on the way out, and aborts when left by an
@@ -117,8 +115,10 @@ class Association:
             is_requestor=request is not None, limits=setup.limits, timeouts=setup.timeouts, open_sink=self._sinks
         )
         self._connection = Connection(self._protocol, self, setup.timeouts, f"rxdicom-{setup.name}")
-        self._operations = Operations(self._connection)
-        self._performer = Performer(self, self._connection, self._protocol, self._bindings.dispatcher)
+        super().__init__(self._protocol, self._connection, setup.timeouts, convert=setup.convert)
+        self._performer = Performer(
+            self, self._connection, self._protocol, self._bindings.dispatcher, setup.dial, setup.requested
+        )
         self._transport: Transport | None = None
         self._opened = False
         # Aborted before there was anything to abort, by an observer of the new connection, say.
@@ -357,92 +357,7 @@ class Association:
             if not in_observer():
                 self._finished.wait(self._setup.timeouts.release)
 
-    # ---- requests
-
-    def send_c_echo(self, msg_id: int | None = None) -> Status:
-        """Verify the peer (PS3.7 §9.1.5). Returns its status.
-
-        Raises :class:`~rxdicom.errors.NoAcceptedContext`, :class:`~rxdicom.errors.TimedOut`, or what says that the
-        association is over.
-        """
-        return self._request_status(msg_id, lambda message_id: echo_request(self._protocol.negotiated, message_id))
-
-    def send_c_store(
-        self,
-        dataset: "Dataset | str | Path",
-        msg_id: int | None = None,
-        priority: int = 2,
-        originator_aet: str | None = None,
-        originator_id: int | None = None,
-    ) -> Status:
-        """Store a composite instance (PS3.7 §9.1.1). Returns the peer's status.
-
-        A path is sent as the file lies on disk, never decoded, if its transfer syntax was accepted; otherwise, and
-        for a ``Dataset``, it is converted to one that was. ``priority`` is 0 medium, 1 high, 2 low. The originator is
-        that of the C-MOVE of which this is a sub-operation.
-
-        Raises :class:`~rxdicom.errors.InvalidFile`, :class:`~rxdicom.errors.DatasetError`,
-        :class:`~rxdicom.errors.NoAcceptedContext`, :class:`OSError` for a file that cannot be read,
-        :class:`~rxdicom.errors.TimedOut`, or what says that the association is over.
-        """
-        if priority not in (0, 1, 2):
-            raise ArgumentError(f"priority {priority!r} is not 0 (medium), 1 (high) or 2 (low)")
-        instance = os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else dataset
-
-        def prepare(message_id: int) -> Request:
-            return store_request(
-                self._protocol.negotiated,
-                instance,
-                message_id,
-                convert=self._setup.convert,
-                Priority=priority,
-                MoveOriginatorApplicationEntityTitle=originator_aet,
-                MoveOriginatorMessageID=originator_id,
-            )
-
-        return self._request_status(msg_id, prepare)
-
-    def _request_status(self, msg_id: int | None, prepare: Callable[[int], Request]) -> Status:
-        """Send a request that has one response, wait for it, and return its status."""
-        forbid_in_observer("a request")
-        if not self.is_established:
-            raise self._over()
-        seconds = self._setup.timeouts.response
-        window = self._protocol.negotiated.invoked
-        with self._operations.begin(msg_id, window, seconds) as operation:
-            request = prepare(operation.message_id)
-            self._send(request)
-            answer = self._wait_for(operation, seconds)
-        # These responses have no dataset; what a peer sends nevertheless is not kept.
-        forget(answer.data)
-        return self._status(request.message, answer)
-
-    def _wait_for(self, operation: Operation, seconds: float | None) -> Message:
-        try:
-            return self._operations.wait(operation, seconds)
-        except TimedOut:
-            self._connection.perform(lambda _: self._no_longer_expect(operation.message_id), may_wait=False)
-            raise
-
-    def _no_longer_expect(self, message_id: int) -> list[Produced]:
-        """A response that did not come in time does not keep the association from being idle."""
-        self._protocol.invoked.discard(message_id)
-        return []
-
-    def _send(self, request: Request) -> None:
-        try:
-            self._connection.perform(lambda now: self._protocol.send(request.message, request.source, now))
-        except StateError:
-            if request.source is not None:
-                request.source.close()
-            raise self._over() from None
-
-    def _status(self, request: Message, answer: Message) -> Status:
-        context = self._protocol.negotiated.contexts[request.context_id]
-        operation = request.name.removesuffix("-RQ")
-        table = uid_to_service_class(context.abstract_syntax).status_table(operation)
-        elements = {key: answer.command.get(key) for key in ("ErrorComment", "OffendingElement", "ErrorID")}
-        return Status(answer.Status or 0, table, AffectedSOPInstanceUID=answer.AffectedSOPInstanceUID, **elements)
+    # ---- what requests need
 
     def _over(self) -> Exception:
         """Why nothing can be sent."""
@@ -499,7 +414,17 @@ class Association:
                 case _:
                     pass
 
+    def next_deadline(self) -> float | None:
+        return self._operations.next_deadline()
+
+    def handle_timeout(self, now: float) -> None:
+        for exchange in self._operations.overdue(now):
+            exchange.end(TimedOut("response", self._setup.timeouts.response))
+            self._operations.remove(exchange)
+            self.abandon("timed out in phase 'response'")
+
     def lost(self) -> None:
+        self._performer.stop()
         if self._outcome is None:
             failure = self._connection.failure
             known = isinstance(failure, ConnectionFailed | TimedOut)
@@ -585,4 +510,4 @@ _REACTIONS: dict[Notice, Callable[..., None]] = {
     Notice.ABORTED: Association._on_aborted,  # pyright: ignore[reportPrivateUsage]
 }
 
-__all__ = ["Association", "Operation", "Peer", "Setup"]
+__all__ = ["Association", "Peer", "Setup"]

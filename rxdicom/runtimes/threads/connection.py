@@ -42,6 +42,14 @@ class Owner(Interface):
         """Act on ``produced``; called without any lock, after the observers."""
         ...
 
+    def next_deadline(self) -> float | None:
+        """When a response is due for which no thread waits."""
+        ...
+
+    def handle_timeout(self, now: float) -> None:
+        """Act on that deadline, if it has passed; called without any lock."""
+        ...
+
     def lost(self) -> None:
         """The connection is closed and its descriptor given back."""
         ...
@@ -120,9 +128,10 @@ class Connection:
         self.flush(may_wait=may_wait and not self.in_reader, patient=may_wait)
         self._settle(produced, patient=may_wait)
         if earlier or self._protocol.closing:
-            self._wake_reader()
+            self.wake_reader()
 
-    def _wake_reader(self) -> None:
+    def wake_reader(self) -> None:
+        """Have the reader look again at what it waits for."""
         if self._wake is not None and not self.in_reader:
             self._wake.set()
 
@@ -148,7 +157,7 @@ class Connection:
                 self._write_turn.release()
             self._settle(produced, patient=patient)
             if not done:
-                self._wake_reader()
+                self.wake_reader()
                 return
 
     def _take_turn(self) -> bool:
@@ -254,7 +263,7 @@ class Connection:
 
     def _wait(self, transport: Transport, deadline: float | None) -> None:
         with self._lock:
-            limits = (self._protocol.next_deadline(), self._blocked_until, deadline)
+            limits = (self._protocol.next_deadline(), self._owner.next_deadline(), self._blocked_until, deadline)
             self._armed = min((each for each in limits if each is not None), default=None)
         # Who does not read the answers is not read from: they would pile up.
         interest = select.POLLOUT if self._left_to_reader else select.POLLIN
@@ -271,6 +280,7 @@ class Connection:
         if self._left_to_reader:
             self.flush(may_wait=False)
         if self._armed is not None and now >= self._armed:
+            self._owner.handle_timeout(now)
             self.perform(self._protocol.handle_timeout)
 
     def _end(self, transport: Transport) -> None:

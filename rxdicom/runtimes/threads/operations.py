@@ -5,13 +5,15 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from rxdicom.errors import ArgumentError, AssociationAborted, RxDicomError, TimedOut
+from rxdicom.errors import ArgumentError, AssociationAborted, RxDicomError, StateError, TimedOut
+from rxdicom.protocol.policy import Timeouts
 from rxdicom.runtimes.threads.connection import Connection
+from rxdicom.runtimes.threads.responses import BOUND, LIMIT, Exchange, is_final
 from rxdicom.wire.dimse import Message
 
 
 class Operation:
-    """One request that waits for its response."""
+    """One request that waits for its only response."""
 
     __slots__ = ("answer", "deadline", "error", "gate", "message_id")
 
@@ -29,6 +31,16 @@ class Operation:
     def is_over(self) -> bool:
         return self.answer is not None or self.error is not None
 
+    def arrived(self, answer: Message) -> None:
+        """Note that the response is there, whatever observers of it do before it is handed over."""
+        if not self.is_over:
+            self.answer = answer
+
+    def complete(self, answer: Message) -> None:
+        """Let the caller have the response."""
+        del answer
+        self.end()
+
     def end(self, error: Exception | None = None) -> None:
         """Let the caller go on, with the response that has arrived, or with ``error``. Only the first call counts."""
         if not self.is_over:
@@ -40,71 +52,141 @@ class Operation:
 class Operations:
     """All outstanding operations of an association."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
         self._connection = connection
-        self._free = threading.Condition(threading.Lock())
-        self._outstanding: dict[int, Operation] = {}
+        self._timeouts = timeouts
+        # Notified when a place in the window, or room for responses, has become free.
+        self._changed = threading.Condition(threading.Lock())
+        self._outstanding: dict[int, Operation | Exchange] = {}
+        self._waiting = 0
         self._last_id = 0
-        self._seconds: float | None = None
+        self._over: Exception | None = None
+
+    # ---- places in the window
 
     @contextmanager
-    def begin(self, msg_id: int | None, window: int, seconds: float | None) -> Generator[Operation]:
+    def begin(self, msg_id: int | None, window: int) -> Generator[Operation]:
         """A new operation, as soon as the window (0 is unlimited) has room for it.
 
         Raises :class:`~rxdicom.errors.ArgumentError` for a message ID that is outstanding or no message ID.
         """
-        self._seconds = seconds
-        operation = self._register(msg_id, window, seconds)
+        operation = Operation(self.next_id(msg_id))
+        self.register(operation, window)
         try:
             yield operation
         finally:
-            with self._free:
-                del self._outstanding[operation.message_id]
-                self._free.notify()
+            self.remove(operation)
 
-    def _register(self, msg_id: int | None, window: int, seconds: float | None) -> Operation:
+    def next_id(self, msg_id: int | None) -> int:
+        """A message ID to be used: the given one, or the next that is free."""
+        with self._changed:
+            if msg_id is not None:
+                if not 0 <= msg_id <= 0xFFFF:
+                    raise ArgumentError(f"message ID {msg_id} is out of range; give one from 0 to 65535, or none")
+                self._check_free(msg_id)
+                return msg_id
+            while True:
+                self._last_id = self._last_id % 0xFFFF + 1
+                if self._last_id not in self._outstanding:
+                    return self._last_id
+
+    def _check_free(self, message_id: int) -> None:
+        if message_id in self._outstanding:
+            raise ArgumentError(f"message ID {message_id} is outstanding; leave it out, and the next free one is taken")
+
+    def register(self, operation: Operation | Exchange, window: int) -> None:
+        """Take a place in the window, or wait for one."""
+        seconds = self._timeouts.response
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            with self._free:
-                message_id = self._check_id(msg_id)
-                # Who has its response is out of the window, though its caller may not have gone on yet.
-                if not window or sum(not each.is_over for each in self._outstanding.values()) < window:
-                    operation = self._outstanding[message_id] = Operation(message_id)
-                    return operation
-                if not self._connection.in_reader and not self._free.wait(_left(deadline)):
+            with self._changed:
+                self._check_free(operation.message_id)
+                # Who has its last response is out of the window, though its caller may not have gone on yet.
+                running = [each for each in self._outstanding.values() if not each.is_over]
+                if self._over is not None:
+                    raise self._over
+                if not window or len(running) < window:
+                    self._outstanding[operation.message_id] = operation
+                    return
+                _check_own(running)
+                if not self._connection.in_reader and not self._wait_for_change(deadline):
                     raise TimedOut("response", seconds)
             if self._connection.in_reader:
                 self._pump(deadline)
                 if deadline is not None and time.monotonic() >= deadline:
                     raise TimedOut("response", seconds)
 
-    def _check_id(self, msg_id: int | None) -> int:
-        if msg_id is not None:
-            if not 0 <= msg_id <= 0xFFFF:
-                raise ArgumentError(f"message ID {msg_id} is out of range; give one from 0 to 65535, or none")
-            if msg_id in self._outstanding:
-                raise ArgumentError(f"message ID {msg_id} is outstanding; leave it out, and the next free one is taken")
-            return msg_id
-        while True:
-            self._last_id = self._last_id % 0xFFFF + 1
-            if self._last_id not in self._outstanding:
-                return self._last_id
+    def remove(self, operation: Operation | Exchange) -> None:
+        """Give the place back."""
+        with self._changed:
+            self._outstanding.pop(operation.message_id, None)
+            self._changed.notify_all()
+
+    def _wait_for_change(self, deadline: float | None) -> bool:
+        """Wait as one of those for whom the reader has to go on, however full the buffer of another is."""
+        self._waiting += 1
+        self._changed.notify_all()
+        try:
+            return self._changed.wait(_left(deadline))
+        finally:
+            self._waiting -= 1
+
+    # ---- waiting for responses
 
     def wait(self, operation: Operation, seconds: float | None) -> Message:
         """Wait for the response. Raises :class:`~rxdicom.errors.TimedOut` ``seconds`` after the request has left."""
-        while not operation.is_over:
-            # As long as the request is on its way the deadline of writing holds, and ends the association.
-            deadline = operation.deadline
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimedOut("response", seconds)
-            until = deadline if deadline is not None or seconds is None else time.monotonic() + seconds
-            if self._connection.in_reader:
-                self._pump(until)
-            else:
-                operation.gate.acquire(timeout=-1 if until is None else max(0.0, until - time.monotonic()))
+        with self._heard():
+            while not operation.is_over:
+                # As long as the request is on its way the deadline of writing holds, and ends the association.
+                deadline = operation.deadline
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise TimedOut("response", seconds)
+                until = deadline if deadline is not None or seconds is None else time.monotonic() + seconds
+                if self._connection.in_reader:
+                    self._pump(until)
+                else:
+                    operation.gate.acquire(timeout=-1 if until is None else max(0.0, until - time.monotonic()))
         if operation.answer is None:
             raise operation.error or AssociationAborted()
         return operation.answer
+
+    @contextmanager
+    def _heard(self) -> Generator[None]:
+        """Has the reader go on although the buffer of another operation is full."""
+        if len(self._outstanding) < 2:
+            yield
+            return
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._waiting -= 1
+
+    def next_of(self, exchange: Exchange) -> Message:
+        """The next response of an exchange. Raises its error, or TimedOut when none comes in time."""
+        seconds = self._timeouts.response
+        while True:
+            with exchange.ready:
+                if exchange.items:
+                    answer = exchange.items.popleft()
+                    break
+                if exchange.error is not None:
+                    raise exchange.error
+                deadline = exchange.deadline
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise TimedOut("response", seconds)
+                until = deadline if deadline is not None or seconds is None else time.monotonic() + seconds
+                if not self._connection.in_reader:
+                    exchange.ready.wait(_left(until))
+            if self._connection.in_reader:
+                self._pump(until)
+        if len(exchange.items) == BOUND // 2:
+            with self._changed:
+                self._changed.notify_all()
+        return answer
 
     def _pump(self, deadline: float | None) -> None:
         try:
@@ -116,36 +198,100 @@ class Operations:
 
     def sent(self, message: Message) -> None:
         """A request has left: its response is due from now on."""
-        operation = self._outstanding.get(message.MessageID or 0)
-        if operation is not None and self._seconds is not None:
-            operation.deadline = time.monotonic() + self._seconds
+        self._rearm(self._outstanding.get(message.MessageID or 0))
+
+    def _rearm(self, operation: Operation | Exchange | None) -> None:
+        if operation is None or self._timeouts.response is None:
+            return
+        deadline = time.monotonic() + self._timeouts.response
+        if isinstance(operation, Exchange):
+            if operation.cancel_sent:
+                return
+            deadline = operation.within_cap(deadline, self._timeouts.operation)
+        operation.deadline = deadline
 
     def arrived(self, answer: Message) -> None:
-        """A response has come: it counts, whatever observers of it do before the caller goes on."""
+        """A response has come."""
         operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
-        if operation is not None and not operation.is_over:
-            operation.answer = answer
+        if operation is not None:
+            operation.arrived(answer)
 
     def complete(self, answer: Message) -> bool:
-        """Let the caller have its response. False if nothing was outstanding under its message ID."""
+        """Hand a response over. False if nothing was outstanding under its message ID."""
         operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
         if operation is None:
             return False
-        operation.end()
+        self._rearm(operation)
+        operation.complete(answer)
+        if isinstance(operation, Exchange):
+            if is_final(answer):
+                self.remove(operation)
+            else:
+                self._wait_for_room(operation)
         return True
+
+    def _wait_for_room(self, exchange: Exchange) -> None:
+        """Read no more while a consumer is behind, so that TCP slows the peer down.
+
+        Not for ever: other operations of the association that wait for their responses have the reader go on, and an
+        exchange that then falls too far behind is given up.
+        """
+        if exchange.listener is not None or exchange.thread == threading.get_ident():
+            return
+        with self._changed:
+            while len(exchange.items) >= BOUND and not self._waiting and not exchange.closed and self._over is None:
+                self._changed.wait()
+        if len(exchange.items) > LIMIT:
+            exchange.end(StateError(f"more than {LIMIT} responses wait for their consumer; read them faster"))
 
     def failed(self, message: Message, error: Exception) -> None:
         """A request could not be sent."""
         operation = self._outstanding.get(message.MessageID or 0)
         if operation is not None:
             operation.end(error)
+            if isinstance(operation, Exchange):
+                self.remove(operation)
+
+    def room(self) -> None:
+        """A consumer has gone away: the reader need not wait for it."""
+        with self._changed:
+            self._changed.notify_all()
 
     def fail_all(self, error: Exception) -> None:
         """No response will come any more."""
-        with self._free:
+        with self._changed:
+            self._over = self._over or error
             operations = tuple(self._outstanding.values())
+            for operation in operations:
+                if isinstance(operation, Exchange):
+                    del self._outstanding[operation.message_id]
+            self._changed.notify_all()
         for operation in operations:
             operation.end(error)
+
+    # ---- deadlines that nobody waits for: the reader enforces them
+
+    def next_deadline(self) -> float | None:
+        """When the next response is due of what flows into Rx, or is cancelled and being drained."""
+        deadlines = [each.deadline for each in self._unattended() if each.deadline is not None]
+        return min(deadlines, default=None)
+
+    def overdue(self, now: float) -> list[Exchange]:
+        """Those whose deadline has passed."""
+        return [each for each in self._unattended() if each.deadline is not None and now >= each.deadline]
+
+    def _unattended(self) -> list[Exchange]:
+        if not self._outstanding:
+            return []
+        exchanges = [each for each in tuple(self._outstanding.values()) if isinstance(each, Exchange)]
+        return [each for each in exchanges if each.closed or each.listener is not None]
+
+
+def _check_own(running: list[Operation | Exchange]) -> None:
+    """A thread whose own unfinished responses fill the window would wait for itself."""
+    thread = threading.get_ident()
+    if any(isinstance(each, Exchange) and each.thread == thread and not each.closed for each in running):
+        raise StateError("responses that this thread has not consumed fill the window; finish them first")
 
 
 def _left(deadline: float | None) -> float | None:

@@ -1,64 +1,159 @@
-"""Performs the requests of the peer: drives the services, calls the handlers, sends the responses."""
+"""Performs the requests of the peer: builds the events, drives the services, sends the responses."""
 
 import logging
-from typing import Any, TypeVar
+import threading
+from typing import TYPE_CHECKING, Any
 
-from rxdicom.errors import StateError
+from rxdicom.errors import RxDicomError, StateError
 from rxdicom.events.dispatcher import Dispatcher
-from rxdicom.events.kinds import EventKind
 from rxdicom.events.records import CStore, EventContext, ServiceEvent
+from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.notices import Produced
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import forget, store
 from rxdicom.runtimes.threads.connection import Connection
-from rxdicom.services.effects import Effect, Raised, Reply, Service, Value
-from rxdicom.services.outcome import STATUS_UNUSABLE
-from rxdicom.services.provider import KIND_OF_REQUEST, refused, status_service
+from rxdicom.runtimes.threads.driver import Dial, MoveDestination, Performance, Route, SameAssociation
+from rxdicom.services.effects import Open
+from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, response
+from rxdicom.services.provider import ROWS, TOO_MANY, Row, refused
 from rxdicom.wire.dimse import Command, Message, message
+from rxdicom.wire.encoded import BytesSource
 
-_Result = TypeVar("_Result")
+if TYPE_CHECKING:
+    from rxdicom.runtimes.threads.association import Association
+
 _LOG = logging.getLogger("rxdicom")
 
 
 class Performer:
-    """The provider side of an association: single-response requests are performed by the reader itself."""
+    """The provider side of an association.
 
-    def __init__(self, assoc: Any, connection: Connection, protocol: Protocol, handlers: Dispatcher) -> None:
+    Requests with one response are performed by the reader itself. C-FIND, C-GET and C-MOVE have a thread of their own,
+    so that C-CANCEL and A-ABORT are seen at once, as many side by side as the window allows.
+    """
+
+    def __init__(
+        self,
+        assoc: "Association",
+        connection: Connection,
+        protocol: Protocol,
+        handlers: Dispatcher,
+        dial: Dial | None,
+        requested: tuple[PresentationContext, ...],
+    ) -> None:
         self._assoc = assoc
         self._connection = connection
         self._protocol = protocol
         self._handlers = handlers
+        self._dial = dial
+        self._requested = requested
+        self._running: dict[int, Performance] = {}
 
     def perform(self, request: Message) -> None:
         """Answer one request."""
-        try:
-            if request.kind is Command.C_CANCEL_RQ:
-                return
-            context = self._protocol.negotiated.contexts[request.context_id]
-            answer = refused(request, context.abstract_syntax)
-            fault = ""
-            if answer is None:
-                answer, fault = drive(status_service(self._event(request)), self._handlers)
-            if fault:
-                _LOG.error("%s: %s; answered 0x%04X", self._assoc.name, fault, answer.Status)
-            self._send(answer)
-        finally:
+        if request.kind is Command.C_CANCEL_RQ:
             forget(request.data)
-
-    def _event(self, request: Message) -> ServiceEvent:
+            running = self._running.get(request.MessageIDBeingRespondedTo or 0)
+            if running is not None:
+                running.cancelled = True
+            return
         context = self._protocol.negotiated.contexts[request.context_id]
-        kind: EventKind[Any] = KIND_OF_REQUEST[request.kind]
+        answer = refused(request, context.abstract_syntax)
+        if answer is not None:
+            forget(request.data)
+            self.send(answer)
+            return
+        row = ROWS[request.kind]
+        if row.iterates:
+            self._perform_aside(row, request)
+        else:
+            performance = Performance(self._handlers, self.send)
+            self._run(performance, row, self._event(row, request, performance))
+
+    def _perform_aside(self, row: Row, request: Message) -> None:
+        window = self._protocol.negotiated.performed
+        if window and len(self._running) >= window:
+            forget(request.data)
+            self.send(response(request, Outcome(TOO_MANY[request.kind])))
+            return
+        performance = Performance(self._handlers, self._send_waiting, self._route(request), self._open_route(request))
+        event = self._event(row, request, performance)
+        self._running[event.message_id] = performance
+
+        def run() -> None:
+            try:
+                self._run(performance, row, event)
+            except RxDicomError as error:
+                _LOG.debug("%s: %s ended with the association: %s", self._assoc.name, request.name, error)
+            finally:
+                self._running.pop(event.message_id, None)
+
+        name = f"rxdicom-{self._assoc.name}-{request.name}-{event.message_id}"
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    def _run(self, performance: Performance, row: Row, event: ServiceEvent) -> None:
+        try:
+            result: Result = performance.run(row.service(event))
+            if result.fault:
+                _LOG.error("%s: %s; answered 0x%04X", self._assoc.name, result.fault, result.response.Status)
+            self._running.pop(event.message_id, None)
+            self.send(result.response)
+        finally:
+            forget(event.request.data)
+
+    def _route(self, request: Message) -> Route | None:
+        if request.kind is not Command.C_GET_RQ:
+            return None
+        return SameAssociation(self._assoc, request.Priority or 0)
+
+    def _open_route(self, request: Message) -> Any:
+        dial = self._dial
+        if request.kind is not Command.C_MOVE_RQ or dial is None:
+            return None
+        elements = {
+            "priority": request.Priority or 0,
+            "originator_aet": self._assoc.requestor.ae_title,
+            "originator_id": request.MessageID,
+        }
+
+        def open_route(destination: Open) -> Route:
+            return MoveDestination(dial, destination, request.MoveDestination or "", self._requested, elements)
+
+        return open_route
+
+    def _event(self, row: Row, request: Message, performance: Performance) -> ServiceEvent:
+        context = self._protocol.negotiated.contexts[request.context_id]
         fields: dict[str, Any] = {
             "assoc": self._assoc,
             "request": request,
             "context": EventContext(
                 context.context_id, context.abstract_syntax, context.transfer_syntax[0], context.as_scu, context.as_scp
             ),
+            "cancelled": performance.is_cancelled,
         }
-        if kind.record is CStore:
+        if row.kind.record is CStore:
             called = self._assoc.requestor if self._assoc.is_acceptor else self._assoc.acceptor
             fields |= {"calling_ae_title": called.ae_title, "store": store}
-        return kind.record(**fields)
+        return row.kind.record(**fields)
+
+    # ---- responses
+
+    def send(self, answer: Message) -> None:
+        """Send a response; that the association is over by now is nobody's fault."""
+        try:
+            self._send_waiting(answer)
+        except StateError as error:
+            _LOG.debug("%s: a response was not sent, the association is over: %s", self._assoc.name, error)
+
+    def _send_waiting(self, answer: Message) -> None:
+        """Send a response of a service, which is to end if the association is over."""
+        data = None if answer.data is None else answer.data.data
+        source = None if data is None else BytesSource(data)
+
+        def step(now: float) -> list[Produced]:
+            return self._protocol.send(answer, source, now)
+
+        self._connection.perform(step)
 
     def not_sent(self, answer: Message, error: Exception) -> None:
         """A response could not be encoded: the handler gave elements that cannot be. The peer must not wait for it."""
@@ -67,36 +162,11 @@ class Performer:
             self._assoc.abandon(f"not even a failure can be sent: {error}")
         else:
             message_id = answer.MessageIDBeingRespondedTo
-            self._send(
+            self.send(
                 message(answer.kind, answer.context_id, MessageIDBeingRespondedTo=message_id, Status=STATUS_UNUSABLE)
             )
 
-    def _send(self, answer: Message) -> None:
-        def step(now: float) -> list[Produced]:
-            return self._protocol.send(answer, None, now)
-
-        try:
-            self._connection.perform(step)
-        except StateError as error:
-            _LOG.debug("%s: a response was not sent, the association is over: %s", self._assoc.name, error)
-
-
-def drive(service: Service[_Result], handlers: Dispatcher) -> _Result:
-    """Run a service to its result, calling handlers on the current thread."""
-    try:
-        effect = next(service)
-        while True:
-            effect = service.send(_reply(effect, handlers))
-    except StopIteration as stop:
-        return stop.value
-
-
-def _reply(effect: Effect, handlers: Dispatcher) -> Reply:
-    try:
-        return Value(handlers.call(effect.event))
-    except Exception as error:  # noqa: BLE001 - the edge of the user's handler
-        _LOG.debug("exception in the handler of %s", effect.event.name, exc_info=True)
-        return Raised(error)
-    except SystemExit as error:
-        # It would end the thread of the association, and nothing else.
-        return Raised(RuntimeError(f"the handler called sys.exit({error.code!r})"))
+    def stop(self) -> None:
+        """The association is over: handlers that look at ``is_cancelled`` see it."""
+        for running in tuple(self._running.values()):
+            running.cancelled = True

@@ -17,10 +17,11 @@ from rxdicom.events.bindings import Bindings, EventHandler
 from rxdicom.events.dispatcher import Handler
 from rxdicom.events.hub import ASSOCIATIONS, Hub, in_observer
 from rxdicom.events.kinds import EventKind
+from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Limits, Policy, Timeouts
 from rxdicom.runtimes.threads.association import Association, Setup
 from rxdicom.runtimes.threads.connection import WakeUp
-from rxdicom.runtimes.threads.performer import drive
+from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.runtimes.threads.transport import TLSTransport, Transport
 from rxdicom.services.acceptance import acceptance
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
@@ -57,6 +58,8 @@ class AssociationServer:
         evt_handlers: Iterable[EventHandler] | None = None,
         spool_folder: str | None = None,
         convert: bool = True,
+        dial: Dial | None = None,
+        requested: tuple[PresentationContext, ...] = (),
     ) -> None:
         self.ae_title = ae_title
         self.policy = policy
@@ -65,6 +68,8 @@ class AssociationServer:
         self._hub = hub
         self._spool_folder = spool_folder
         self._convert = convert
+        self._dial = dial
+        self._requested_contexts = requested
         self._ssl_context = ssl_context
         self._bindings = Bindings()
         self._bindings.bind_all(evt_handlers)
@@ -241,6 +246,8 @@ class AssociationServer:
             hubs=(self._bindings.hub, self._hub),
             handlers=self._bindings.dispatcher,
             spool_folder=self._spool_folder,
+            dial=self._dial,
+            requested=self._requested_contexts,
             convert=self._convert,
         )
         association = Association(setup, answer=self._answer, on_over=self._over)
@@ -280,7 +287,7 @@ class AssociationServer:
                 return _LIMIT_EXCEEDED
             self._requested.add(association)
         service = acceptance(request, self.policy, self.limits.pdu, association.is_bound, association)
-        answer = drive(service, association.handlers)
+        answer = Performance(association.handlers).run(service)
         if isinstance(answer, AssociateRJ):
             with self._lock:
                 self._requested.discard(association)

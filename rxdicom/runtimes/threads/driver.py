@@ -1,0 +1,272 @@
+"""Drives a service on the current thread: calls the handler, holds its iterator, sends, stores, closes."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from rxdicom.errors import (
+    ArgumentError,
+    DatasetError,
+    InvalidFile,
+    NoAcceptedContext,
+    RxDicomError,
+)
+from rxdicom.events.dispatcher import Dispatcher
+from rxdicom.presentation import PresentationContext, build_context
+from rxdicom.runtimes.files import open_part10
+from rxdicom.services.effects import (
+    Call,
+    Cancelled,
+    Done,
+    Effect,
+    Open,
+    Pull,
+    Raised,
+    Reply,
+    Send,
+    Service,
+    SubOperation,
+    SubStore,
+    Value,
+)
+from rxdicom.wire.dimse import Message
+from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
+
+if TYPE_CHECKING:
+    from rxdicom.runtimes.threads.association import Association
+
+_Result = TypeVar("_Result")
+_LOG = logging.getLogger("rxdicom")
+_PROCESSING_FAILURE = 0x0110
+_LOCAL_FAULTS = (InvalidFile, DatasetError, NoAcceptedContext, ArgumentError)
+
+Dial = Callable[..., "Association"]
+"""Opens an association to a C-MOVE destination: (address, port, **arguments of ``associate``)."""
+
+
+class Route(Protocol):
+    """Where C-STORE sub-operations go."""
+
+    def store(self, instance: Any) -> SubOperation: ...
+
+    def close(self) -> None: ...
+
+
+def sop_instance_uid(instance: Any) -> str:
+    """The SOP Instance UID of a dataset or file, empty if it has none."""
+    if isinstance(instance, str) or hasattr(instance, "__fspath__"):
+        try:
+            head, source = open_part10(str(instance))
+        except (OSError, InvalidFile):
+            return ""
+        source.close()
+        return head.sop_instance_uid
+    return str(getattr(instance, "SOPInstanceUID", ""))
+
+
+def failed(instance: Any, error: Exception) -> SubOperation:
+    """The account of a sub-operation that could not be performed."""
+    return SubOperation(_PROCESSING_FAILURE, sop_instance_uid(instance), str(error))
+
+
+class SameAssociation:
+    """The route of a C-GET: back over the association of the request. What ends that ends the service."""
+
+    def __init__(self, assoc: "Association", priority: int) -> None:
+        self._assoc = assoc
+        self._priority = priority
+
+    def store(self, instance: Any) -> SubOperation:
+        try:
+            status = self._assoc.send_c_store(instance, priority=self._priority)
+        except _LOCAL_FAULTS as error:
+            return failed(instance, error)
+        except RxDicomError:
+            raise
+        except (OSError, TypeError, AttributeError) as error:
+            return failed(instance, error)
+        return SubOperation(int(status), status.AffectedSOPInstanceUID or sop_instance_uid(instance))
+
+    def close(self) -> None:
+        """The association stays."""
+
+
+class MoveDestination:
+    """The route of a C-MOVE: an association to the destination, and a further one where its contexts do not fit.
+
+    It is opened for the first sub-operation. Once the destination cannot be reached, or has ended an association, the
+    rest fails at once.
+    """
+
+    def __init__(
+        self,
+        dial: Dial,
+        destination: Open,
+        called_ae_title: str,
+        requested: tuple[PresentationContext, ...],
+        elements: Mapping[str, Any],
+    ) -> None:
+        self._dial = dial
+        self._destination = destination
+        self._called = called_ae_title
+        self._requested = list(destination.options.get("contexts", requested))
+        self._elements = dict(elements)
+        self._associations: list[Association] = []
+        self._lost: Exception | None = None
+
+    def store(self, instance: Any) -> SubOperation:
+        if self._lost is not None:
+            return failed(instance, self._lost)
+        try:
+            return self._store(instance)
+        except _LOCAL_FAULTS as error:
+            return failed(instance, error)
+        except RxDicomError as error:
+            self._lost = error
+            return failed(instance, error)
+        except (OSError, TypeError, AttributeError) as error:
+            return failed(instance, error)
+
+    def _store(self, instance: Any) -> SubOperation:
+        for association in reversed(self._associations):
+            with suppress(NoAcceptedContext):
+                return self._send(association, instance)
+        if not self._associations and self._requested:
+            with suppress(NoAcceptedContext):
+                return self._send(self._open(self._requested), instance)
+        return self._send(self._open(derived_contexts(instance)), instance)
+
+    def _open(self, contexts: list[PresentationContext]) -> "Association":
+        options = {"ae_title": self._called, **self._destination.options, "contexts": contexts}
+        association = self._dial(self._destination.address, self._destination.port, **options)
+        self._associations.append(association)
+        return association
+
+    def _send(self, association: "Association", instance: Any) -> SubOperation:
+        status = association.send_c_store(instance, **self._elements)
+        return SubOperation(int(status), status.AffectedSOPInstanceUID or sop_instance_uid(instance))
+
+    def close(self) -> None:
+        for association in self._associations:
+            with suppress(RxDicomError):
+                association.release()
+
+
+def derived_contexts(instance: Any) -> list[PresentationContext]:
+    """The contexts that carry an instance: in its own transfer syntax, and uncompressed."""
+    if isinstance(instance, str) or hasattr(instance, "__fspath__"):
+        head, source = open_part10(str(instance))
+        source.close()
+        sop_class, syntax = head.sop_class_uid, head.transfer_syntax_uid
+    else:
+        sop_class = str(instance.SOPClassUID)
+        meta = getattr(instance, "file_meta", None)
+        syntax = str(meta.get("TransferSyntaxUID", "")) if meta is not None else ""
+    plain = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
+    if not syntax or syntax in UNCOMPRESSED:
+        return [build_context(sop_class, list(dict.fromkeys([syntax or plain[0], *plain])))]
+    return [build_context(sop_class, syntax), build_context(sop_class, plain)]
+
+
+def _nowhere(message: Message) -> None:
+    raise RuntimeError(f"there is nobody to send {message} to")
+
+
+class Performance:
+    """One request that is being performed. ``cancelled`` is set by the reader, and stays."""
+
+    def __init__(
+        self,
+        handlers: Dispatcher,
+        send: Callable[[Message], None] = _nowhere,
+        route: Route | None = None,
+        open_route: Callable[[Open], Route] | None = None,
+    ) -> None:
+        self.cancelled = False
+        self._handlers = handlers
+        self._send = send
+        self._route = route
+        self._open_route = open_route
+        self._items: Iterator[Any] | None = None
+
+    def is_cancelled(self) -> bool:
+        """Whether C-CANCEL has come for this request, or its association is over."""
+        return self.cancelled
+
+    def run(self, service: Service[_Result]) -> _Result:
+        """Run a service to its result. What ends the association is raised, after closing the service."""
+        try:
+            effect = next(service)
+            while True:
+                effect = service.send(self._reply(effect))
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            service.close()
+            self._close()
+
+    def _reply(self, effect: Effect) -> Reply:
+        match effect:
+            case Call(event):
+                return self._call(event)
+            case Pull():
+                return self._pull()
+            case Send(message):
+                self._send(message)
+                return None
+            case Open():
+                return self._open(effect)
+            case SubStore(instance):
+                return self._sub_store(instance)
+
+    def _call(self, event: Any) -> Reply:
+        try:
+            value = self._handlers.call(event)
+            if event.event.iterates:
+                self._items = iter(value)
+            return Value(value)
+        except Exception as error:  # noqa: BLE001 - the edge of the user's handler
+            return _raised(event, error)
+        except SystemExit as error:
+            # It would end the thread of the association, and nothing else.
+            return Raised(RuntimeError(f"the handler called sys.exit({error.code!r})"))
+
+    def _pull(self) -> Reply:
+        if self._items is None:
+            return Done()
+        try:
+            item = next(self._items)
+        except StopIteration:
+            return Cancelled() if self.cancelled else Done()
+        except Exception as error:  # noqa: BLE001 - the edge of the user's handler
+            return _raised(None, error)
+        except SystemExit as error:
+            return Raised(RuntimeError(f"the handler called sys.exit({error.code!r})"))
+        return Cancelled(item) if self.cancelled else Value(item)
+
+    def _open(self, destination: Open) -> Reply:
+        if self._open_route is None:
+            return Raised(RuntimeError("there is no way to open an association to a destination here"))
+        self._route = self._open_route(destination)
+        return Value(None)
+
+    def _sub_store(self, instance: Any) -> Reply:
+        if self._route is None:
+            return Value(failed(instance, RuntimeError("there is no route for sub-operations")))
+        return Value(self._route.store(instance))
+
+    def _close(self) -> None:
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception:  # noqa: BLE001 - the edge of the user's handler
+                _LOG.exception("exception while a handler's iterator was closed")
+        if self._route is not None:
+            self._route.close()
+
+
+def _raised(event: Any, error: Exception) -> Raised:
+    _LOG.debug("exception in the handler of %s", event.name if event else "a request", exc_info=True)
+    return Raised(error)

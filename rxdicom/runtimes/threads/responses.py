@@ -1,0 +1,171 @@
+"""Requests with several responses (C-FIND, C-GET, C-MOVE): iterated by their caller, or flowing into Rx."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+from rxdicom.errors import StateError
+from rxdicom.runtimes.files import forget
+from rxdicom.status import Status
+from rxdicom.wire.dimse import Message
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from reactivex import Observable
+
+Pair = tuple[Status, "Dataset | None"]
+"""A status, and the dataset that came with it."""
+
+BOUND = 64
+"""Responses that wait for their consumer, before the reader reads no more."""
+LIMIT = 10_000
+"""The same while other operations of the association wait for theirs, so that the reader has to go on."""
+
+_PENDING = (0xFF00, 0xFF01)
+
+
+def is_final(answer: Message) -> bool:
+    """Whether a response is the last one of its operation."""
+    return answer.Status not in _PENDING
+
+
+class Exchange:
+    """A request on its way through its responses, between the reader and whoever consumes them."""
+
+    __slots__ = (
+        "arrived_final",
+        "cancel_sent",
+        "cap",
+        "closed",
+        "deadline",
+        "error",
+        "items",
+        "listener",
+        "message_id",
+        "ready",
+        "thread",
+    )
+
+    def __init__(self, message_id: int, listener: "Callable[[Message | Exception], None] | None" = None) -> None:
+        self.message_id = message_id
+        self.items: deque[Message] = deque()
+        self.error: Exception | None = None
+        self.deadline: float | None = None
+        """When the next response is due; None until the request has left."""
+        self.cap: float | None = None
+        """When the final response is due, however many come before it."""
+        self.arrived_final = False
+        self.cancel_sent = False
+        self.closed = False
+        """Nobody consumes any more: what still comes is dropped."""
+        self.listener = listener
+        self.ready = threading.Condition(threading.Lock())
+        self.thread = threading.get_ident()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no response will come any more."""
+        return self.arrived_final or self.error is not None
+
+    def within_cap(self, deadline: float, seconds: float | None) -> float:
+        """The deadline, but not later than ``seconds`` after this was asked for the first time."""
+        if self.cap is None and seconds is not None:
+            self.cap = time.monotonic() + seconds
+        return deadline if self.cap is None else min(deadline, self.cap)
+
+    def arrived(self, answer: Message) -> None:
+        """Note, in the order of the wire, that a response is there."""
+        self.arrived_final = self.arrived_final or is_final(answer)
+
+    def complete(self, answer: Message) -> None:
+        """Hand a response over; called by the reader, without any lock."""
+        if self.closed:
+            forget(answer.data)
+        elif self.listener is not None:
+            self.listener(answer)
+        else:
+            with self.ready:
+                self.items.append(answer)
+                self.ready.notify_all()
+
+    def end(self, error: Exception | None = None) -> None:
+        """No response will come any more. Only the first call counts."""
+        with self.ready:
+            if self.is_over or error is None:
+                return
+            self.error = error
+            self.ready.notify_all()
+        if self.listener is not None and not self.closed:
+            self.listener(error)
+
+    def close(self) -> None:
+        """Nobody consumes any more."""
+        with self.ready:
+            self.closed = True
+            dropped = list(self.items)
+            self.items.clear()
+            self.ready.notify_all()
+        for answer in dropped:
+            forget(answer.data)
+
+
+class Responses:
+    """The responses of one request, as pairs of :class:`Status` and dataset; the final one is the last.
+
+    The request is sent by iterating over this, or by subscribing to it, once. Leaving early (``break``, :meth:`close`,
+    the end of a ``with`` block, disposing the subscription) sends C-CANCEL, and the association stays usable. What goes
+    wrong is raised by the iteration as a typed error, and goes to ``on_error`` of a subscription.
+    """
+
+    def __init__(self, message_id: int, run: "Callable[[], Generator[Pair]]", stream: "Callable[[], Observable[Pair]]"):
+        self.message_id = message_id
+        self._run = run
+        self._stream = stream
+        self._used = False
+        self._iterator: Generator[Pair] | None = None
+
+    def _use_once(self) -> None:
+        if self._used:
+            raise StateError("these responses have been consumed already; send the request again")
+        self._used = True
+
+    def __iter__(self) -> Iterator[Pair]:
+        if self._iterator is not None:
+            return self._iterator
+        self._use_once()
+        self._iterator = self._run()
+        return self._iterator
+
+    def __next__(self) -> Pair:
+        return next(self.__iter__())
+
+    def close(self) -> None:
+        """Leave: send C-CANCEL if responses are still to come, and wait for the final one."""
+        self._used = True
+        if self._iterator is not None:
+            self._iterator.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def observable(self) -> "Observable[Pair]":
+        """The responses as an Observable, which sends the request when it is subscribed to."""
+        self._use_once()
+        return self._stream()
+
+    if TYPE_CHECKING:
+
+        def pipe(self, *operators: Any) -> "Observable[Any]":
+            """Compose the observable: ``assoc.send_c_find(…).pipe(ops.take(5))`` cancels after five."""
+            ...
+    else:
+
+        def pipe(self, *operators: Any) -> Any:
+            """Compose the observable: ``assoc.send_c_find(…).pipe(ops.take(5))`` cancels after five."""
+            return self.observable.pipe(*operators)
