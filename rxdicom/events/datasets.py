@@ -265,7 +265,7 @@ def _match_pixel_data(dataset: "Dataset", transfer_syntax: str) -> None:
             "decompress it"
         )
     uid = UID(transfer_syntax)
-    if not encapsulated and uid.is_transfer_syntax and not uid.is_private and uid.is_encapsulated:
+    if not encapsulated and uid.is_transfer_syntax and uid.is_encapsulated:
         if not element.is_buffered and not (element.value or b"").startswith(_FIRST_FRAGMENT):
             raise DatasetError(
                 "its pixel data is not compressed; have another transfer syntax accepted, or compress it"

@@ -43,9 +43,7 @@ class GuardedObservable(Observable[_T]):
 
 
 def _guard(result: Any) -> Any:
-    """What a pipe gives, with its observables guarded."""
-    if isinstance(result, list):
-        return [_guard(each) for each in cast("list[Any]", result)]
+    """What a pipe gives, guarded if it is an observable."""
     if isinstance(result, ConnectableObservable):
         made = cast("ConnectableObservable[Any]", result)
         return _Connectable[Any](made.source, made.subject)

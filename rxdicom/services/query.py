@@ -50,7 +50,7 @@ def _match(event: CFind, item: Any) -> Service[Outcome | None]:
         return Outcome(STATUS_UNUSABLE, fault=why)
     status, identifier = given
     outcome = outcome_of(status)
-    if outcome.fault or outcome.code not in PENDING:
+    if outcome.code not in PENDING:
         return outcome
     if identifier is None:
         return Outcome(UNENCODABLE, fault="the handler gave a match without an identifier")

@@ -161,8 +161,6 @@ def _status_of(item: Any) -> Outcome:
 def _ended(item: Any, account: Account) -> Outcome | None:
     """The final outcome, if an item means that."""
     outcome = _status_of(item)
-    if outcome.fault:
-        return outcome
     if outcome.code == SUCCESS:
         return evolve(_complete(account), elements=outcome.elements)
     return None if outcome.code in PENDING else outcome

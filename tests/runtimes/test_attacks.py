@@ -67,6 +67,7 @@ from tests.runtimes.raw import (
     grows_at_most,
     nothing_left,
     p_data,
+    pdus,
     pdv,
     request,
     scripted,
@@ -655,10 +656,10 @@ def test_one_after_the_other_where_one_is_allowed() -> None:
 
 def test_a_peer_that_reads_no_answers() -> None:
     """It asks and asks: the answers do not pile up, and at the write deadline it is cut off."""
-    # The response repeats the UID.
-    asked = store_rq(b"", instance="1." * 10_000) * 10
+    # Many small ones, so that more always is to be received; the response, a refusal, repeats the UID.
+    command = message(Command.C_ECHO_RQ, ECHO_CONTEXT, MessageID=1, AffectedSOPClassUID="1." * 250)
+    asked = pdus(command) * 1000
     with victim(timeouts={"write": 0.5}) as attacked, associated(attacked.server) as raw:
-        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with grows_at_most(16 * MEBIBYTE), pytest.raises(ConnectionError):
             _send_for_ever(raw, asked)
         assert answers(attacked.server)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -209,15 +210,17 @@ def test_what_an_earlier_process_left_is_not_in_the_way(tmp_path: Path) -> None:
 
 
 def test_a_spool_on_another_file_system(tmp_path: Path) -> None:
-    spool = Path("/dev/shm")
-    if spool.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.fail("this test needs /dev/shm to be a file system of its own")
-    store, before = Store(tmp_path), set(os.listdir(spool))
-    with victim(store.binding, spool=spool) as attacked, associated(attacked.server) as raw:
-        raw.send(store_rq(LARGE))
-        assert raw.message().Status == 0x0000
-        assert store.data("1.2.3") == LARGE
-        assert not [name for name in set(os.listdir(spool)) - before if name.startswith(".rxdicom")]
+    store = Store(tmp_path)
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        spool = Path(folder)
+        assert spool.stat().st_dev != tmp_path.stat().st_dev
+        with victim(store.binding, spool=spool) as attacked:
+            with associated(attacked.server) as raw:
+                raw.send(store_rq(LARGE))
+                assert raw.message().Status == 0x0000
+                assert store.data("1.2.3") == LARGE
+            attacked.end()
+            assert not list(spool.iterdir())
 
 
 @pytest.mark.parametrize("size", [1000, 2 * MEBIBYTE])
