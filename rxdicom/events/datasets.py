@@ -4,8 +4,10 @@ import zlib
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from io import BytesIO
-from struct import Struct
+from struct import pack
 from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
 
 from rxdicom.errors import DatasetError
 from rxdicom.wire.encoded import Encoded
@@ -88,7 +90,7 @@ def _read(data: bytes | bytearray, implicit: bool, little: bool) -> "Dataset":
     """The whole of a dataset: pydicom by itself takes what is cut off for the end, and goes on with half an element."""
     from pydicom.filereader import read_dataset
 
-    last = 0
+    last = None
 
     def note(tag: int, vr: str | None, length: int) -> bool:
         nonlocal last
@@ -98,9 +100,10 @@ def _read(data: bytes | bytearray, implicit: bool, little: bool) -> "Dataset":
 
     buffer = BytesIO(data)
     dataset = read_dataset(buffer, implicit, little, bytelength=len(data), stop_when=note)
-    if last and _is_cut_off(dataset, last):
+    if last is not None and _is_cut_off(dataset, last):
         group, element = last >> 16, last & 0xFFFF
         raise DatasetError(f"a dataset is cut off at its end, byte {len(data)}, within ({group:04X},{element:04X})")
+    # Fewer bytes than a header, at the end, are padding.
     if len(data) - buffer.tell() >= _ELEMENT_HEADER:
         raise DatasetError(f"a dataset of {len(data)} bytes is delimited at byte {buffer.tell()}, outside a sequence")
     return dataset
@@ -157,7 +160,8 @@ def encode(dataset: "Dataset", transfer_syntax: str) -> bytes:
 def _encode(dataset: "Dataset", transfer_syntax: str, *, swapped: bool) -> bytes:
     try:
         _match_pixel_data(dataset, transfer_syntax)
-        data = _elements(dataset, _Coding(transfer_syntax, swapped))
+        implicit, little = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN, transfer_syntax != EXPLICIT_VR_BIG_ENDIAN
+        data = _elements(dataset, _Coding(implicit, little, swapped))
     except DatasetError as error:
         raise DatasetError(f"the dataset cannot be encoded as {transfer_syntax}: {error}") from error
     if transfer_syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
@@ -166,14 +170,17 @@ def _encode(dataset: "Dataset", transfer_syntax: str, *, swapped: bool) -> bytes
     return data + b"\0" if len(data) & 1 else data
 
 
+@frozen
 class _Coding:
-    """How the elements of a dataset are written, and whether the words in them are in the other byte order."""
+    """How elements are written, and whether the words in them go into the other byte order."""
 
-    def __init__(self, transfer_syntax: str, swapped: bool) -> None:
-        self.implicit = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
-        self.little = transfer_syntax != EXPLICIT_VR_BIG_ENDIAN
-        self.swapped = swapped
-        self.item = Struct("<HHI" if self.little else ">HHI")
+    implicit: bool
+    little: bool
+    swapped: bool
+
+    def item(self, element: int, length: int) -> bytes:
+        """The header of an item or a delimiter (PS3.5 §7.5)."""
+        return pack("<HHI" if self.little else ">HHI", 0xFFFE, element, length)
 
 
 def _elements(dataset: "Dataset", coding: _Coding, parent_encoding: Any = "iso8859", depth: int = 0) -> bytes:
@@ -227,9 +234,9 @@ def _items(items: Iterable["Dataset"], coding: _Coding, encoding: Any, depth: in
     for item in items:
         content = _elements(item, coding, encoding, depth)
         undefined = getattr(item, "is_undefined_length_sequence_item", False)
-        written.append(coding.item.pack(0xFFFE, 0xE000, _UNDEFINED if undefined else len(content)) + content)
+        written.append(coding.item(0xE000, _UNDEFINED if undefined else len(content)) + content)
         if undefined:
-            written.append(coding.item.pack(0xFFFE, 0xE00D, 0))
+            written.append(coding.item(0xE00D, 0))
     return b"".join(written)
 
 

@@ -12,7 +12,7 @@ from rxdicom.runtimes.files import open_part10
 from rxdicom.services.user import contexts_for, no_context
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.encoded import BytesSource, Encoded, Source
-from rxdicom.wire.uids import UNCOMPRESSED, VERIFICATION
+from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED, VERIFICATION
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -78,7 +78,8 @@ def _store_dataset(
             raise no_context(negotiated, f"{identity[0]} in transfer syntax {own}")
     syntax = chosen.transfer_syntax[0]
     try:
-        data = convert_dataset(dataset, own or syntax, syntax)
+        # One that was just made holds its values in the byte order of little endian.
+        data = convert_dataset(dataset, own or EXPLICIT_VR_LITTLE_ENDIAN, syntax)
     except DatasetError as error:
         if own == syntax:
             raise

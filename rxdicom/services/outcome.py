@@ -126,6 +126,9 @@ _OPTIONAL: dict[str, Callable[[Any], Any]] = {
     "OffendingElement": _tags,
     "ErrorID": _number,
     "AffectedSOPInstanceUID": _uid,
+    "AttributeIdentifierList": _tags,
+    "EventTypeID": _number,
+    "ActionTypeID": _number,
 }
 
 

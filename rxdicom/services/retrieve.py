@@ -166,9 +166,9 @@ def _ended(item: Any, account: Account) -> Outcome | None:
     return None if outcome.code in PENDING else outcome
 
 
-def _after_cancel(item: Any, account: Account | None = None) -> Outcome:
+def _after_cancel(item: Any, account: Account) -> Outcome:
     """A final status of the handler stands, an instance that comes too late is dropped; that little is no fault."""
-    ended = None if _status_of(item).fault else _ended(item, account or Account())
+    ended = None if _status_of(item).fault else _ended(item, account)
     return Outcome(CANCEL) if ended is None else evolve(ended, fault="")
 
 
@@ -222,15 +222,22 @@ def _early(reply: Reply, event: CGet | CMove) -> Outcome | None:
         case Raised(error):
             return fault(event, error)
         case Cancelled(item):
-            return _after_cancel(item)
-        case Value((int(), int() | str())):
-            # A destination gone wrong, never the success that a 0 would mean.
-            return None
+            return _instead(item) or Outcome(CANCEL)
         case Value(item):
-            ended = _ended(item, Account())
-            return None if ended is None or ended.fault else ended
+            return _instead(item)
         case _:
             return None
+
+
+def _instead(item: Any) -> Outcome | None:
+    """The final outcome that an item in the place of the destination or the number means, if it means one."""
+    match item:
+        case (int(), int() | str()):
+            # A destination gone wrong, never the success that a 0 would mean.
+            return None
+        case _:
+            ended = _ended(item, Account())
+            return None if ended is None or ended.fault else ended
 
 
 def _shown(value: Any) -> str:

@@ -574,6 +574,11 @@ def test_a_length_beyond_the_end_is_refused(vr: str, length: int):
         decoded(EXPLICIT_VR_LITTLE_ENDIAN, BEFORE + element(vr, b"12345678", length))
 
 
+def test_a_length_beyond_the_end_is_refused_in_the_very_first_tag_too():
+    with pytest.raises(DatasetError, match=r"within \(0000,0000\)"):
+        decoded(IMPLICIT_VR_LITTLE_ENDIAN, b"\0\0\0\0\x09\0\0\0" + b"12345678")
+
+
 @pytest.mark.parametrize("vr", ["OB", "UN", "SQ"])
 def test_an_undefined_length_without_its_end_is_refused(vr: str):
     for value in (b"", b"12345678", b"\xfe\xff\0\xe0\xff\xff\xff\xff", b"\xfe\xff\0\xe0\4\0\0\0"):
@@ -628,6 +633,7 @@ def test_damaged_bytes_give_a_dataset_or_an_error(seed: tuple[str, bytes], data:
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([*CONVERTIBLE, str(RLELossless), "1.2.3"]), st.binary(max_size=200))
 @example(IMPLICIT_VR_LITTLE_ENDIAN, b"\0" * 200)
+@example(IMPLICIT_VR_LITTLE_ENDIAN, b"\0" * 4 + b"\1" * 20)
 @example(EXPLICIT_VR_LITTLE_ENDIAN, b"\x10\0\x10\0\0\0\xff\xff\xff\xff")
 def test_any_bytes_give_a_dataset_or_an_error(syntax: str, data: bytes):
     assert isinstance(outcome(syntax, data), Dataset | DatasetError)

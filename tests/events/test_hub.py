@@ -2,11 +2,10 @@
 
 import logging
 import random
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -76,15 +75,6 @@ class Gate:
 
     def holds(self, value: Any) -> None:
         assert self.reached[value].wait(DEADLINE)
-
-
-@pytest.fixture
-def restless() -> Generator[None]:
-    """Threads take turns as often as the interpreter lets them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 # ---- delivery

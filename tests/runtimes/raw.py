@@ -34,7 +34,7 @@ from rxdicom.wire.pdu import (
     decode_pdu,
     encode_pdu,
 )
-from rxdicom.wire.uids import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from rxdicom.wire.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 
 CT = str(CTImageStorage)
 ECHO_CONTEXT, CT_CONTEXT = 1, 3
@@ -242,11 +242,11 @@ def scripted(script: Callable[[Raw], None], host: str = "127.0.0.1") -> Generato
 
 
 def entity(limits: dict[str, Any] | None = None, timeouts: dict[str, Any] | None = None) -> AE:
-    """An AE for C-ECHO and CT images in implicit VR, in both roles."""
+    """An AE for C-ECHO and CT images in implicit VR, in both roles; as SCP it takes deflated ones too."""
     ae = AE("VICTIM")
     for uid in (VERIFICATION, CT):
         ae.add_requested_context(uid, IMPLICIT_VR_LITTLE_ENDIAN)
-        ae.add_supported_context(uid, IMPLICIT_VR_LITTLE_ENDIAN)
+        ae.add_supported_context(uid, [IMPLICIT_VR_LITTLE_ENDIAN, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN])
     ae.limits = evolve(ae.limits, **limits or {})
     ae.timeouts = evolve(ae.timeouts, **timeouts or {})
     return ae

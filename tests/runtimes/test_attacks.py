@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from rxdicom import (
 )
 from rxdicom.events.bindings import EventHandler
 from rxdicom.events.datasets import encode, file_head
-from rxdicom.events.records import Aborted, CEcho, DataReceived, Rejected, Released
+from rxdicom.events.records import Aborted, CEcho, CStore, DataReceived, Rejected, Released
 from rxdicom.wire.dimse import Command, encode_command_set, message
 from rxdicom.wire.items import PresentationContextRQ, SOPClassCommonExtended, item
 from rxdicom.wire.pdu import (
@@ -43,7 +44,7 @@ from rxdicom.wire.pdu import (
     ReleaseRQ,
     encode_pdu,
 )
-from rxdicom.wire.uids import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from rxdicom.wire.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from tests.runtimes.raw import (
     COMMAND,
     CT,
@@ -418,6 +419,7 @@ ECHO_COMMAND = encode_command_set(
     message(Command.C_ECHO_RQ, ECHO_CONTEXT, MessageID=1, AffectedSOPClassUID=VERIFICATION).command
 )
 WHOLE_COMMAND = pdv(COMMAND | LAST, STORE_COMMAND)
+LONG_INSTANCE = struct.pack("<HHI", 0, 0x1000, 20_000) + b"\xff" * 20_000
 P_DATA: dict[str, tuple[tuple[bytes, ...], tuple[int, int]]] = {
     "PDV of length 0": ((p_data(pdv(1, b"abcd", length=0)),), INVALID),
     "PDV of length 1": ((p_data(pdv(1, b"abcd", length=1)),), INVALID),
@@ -463,6 +465,15 @@ P_DATA: dict[str, tuple[tuple[bytes, ...], tuple[int, int]]] = {
         (p_data(pdv(COMMAND | LAST, struct.pack("<HHI", 0, 0x0100, 1 << 31) + b"\x30\x00")),),
         INVALID,
     ),
+    "a UID that would become four times as long": (
+        (
+            p_data(
+                pdv(COMMAND, STORE_COMMAND),
+                pdv(COMMAND | LAST, struct.pack("<HHI", 0, 0x1000, 20_000) + b"\xff" * 20_000),
+            ),
+        ),
+        INVALID,
+    ),
     "a command set that never ends": ((p_data(pdv(COMMAND, bytes(16_000))),) * 5, INVALID),
 }
 
@@ -505,6 +516,57 @@ def test_what_is_unusual_but_legal(tmp_path: Path) -> None:
         assert raw.message().Status == 0x0000
         raw.send(ReleaseRQ())
         assert raw.pdu() == ReleaseRP()
+
+
+def nested(depth: int) -> bytes:
+    """Sequences in sequences, of undefined length, in implicit VR."""
+    begin = struct.pack("<HHI", 0x0008, 0x1140, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    return begin * depth + (struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)) * depth
+
+
+def bomb(size: int) -> bytes:
+    """A deflated dataset of so many MiB."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    head = deflater.compress(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, size * MEBIBYTE))
+    head += deflater.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush nothing refers to what was before: the same bytes can be repeated.
+    mebibyte = deflater.compress(bytes(MEBIBYTE)) + deflater.flush(zlib.Z_FULL_FLUSH)
+    return head + mebibyte * size + deflater.flush()
+
+
+DATASETS = {
+    "element longer than the dataset": struct.pack("<HHI", 0x0010, 0x0010, 0xFFFFFFF0) + b"abcd",
+    "sequence longer than the dataset": struct.pack("<HHIHHI", 0x0008, 0x1140, 0xFFFFFFF0, 0xFFFE, 0xE000, 0xFFFFFFF0),
+    "sequences 300 deep": nested(300),
+    "sequences 100,000 deep": nested(100_000),
+    "sequences that never end": nested(1000)[:8000],
+    "deflate bomb": bomb(1000),
+    "deflate bomb, cut off": bomb(200)[:-100_000],
+    "not deflated": b"\xff" * 100,
+}
+
+
+@pytest.mark.parametrize(("name", "data"), DATASETS.items(), ids=DATASETS)
+def test_datasets_that_cannot_be_decoded(name: str, data: bytes) -> None:
+    """0xC210 to a handler that decodes them, little memory, and the association lives."""
+
+    def decode(event: CStore) -> int:
+        str(event.dataset)
+        return 0x0000
+
+    deflated = "deflate" in name
+    syntax = DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN if deflated else IMPLICIT_VR_LITTLE_ENDIAN
+    asked = request()
+    asked = evolve(
+        asked,
+        presentation_contexts=(asked.presentation_contexts[0], PresentationContextRQ(CT_CONTEXT, CT, (syntax,))),
+    )
+    with victim((evt.EVT_C_STORE, decode)) as attacked:
+        with grows_at_most(16 * MEBIBYTE), associated(attacked.server, asked) as raw:
+            raw.send(store_rq(data))
+            assert raw.message().Status == 0xC210
+            raw.send(echo_rq())
+            assert raw.message().Status == 0x0000
 
 
 def test_an_endless_dataset(tmp_path: Path) -> None:
@@ -559,9 +621,9 @@ def test_idle_and_dripping_connections() -> None:
             for drip in drips:
                 drip.sendall(HEADER.pack(1, 5000))
             with associated(attacked.server):
+                # They were accepted in their order: all of them are being timed by now.
+                accepted = time.monotonic()
                 assert answers(attacked.server)
-            # They were accepted in their order: all of them are being timed by now.
-            accepted = time.monotonic()
             took: list[float] = []
             while opened:
                 ready = selector.select(0.05)
@@ -1065,20 +1127,25 @@ class Pieces:
                 left -= len(self._received.get(timeout=DEADLINE))
 
 
-def test_cut_at_every_byte(tmp_path: Path) -> None:
+def test_cut_at_every_byte() -> None:
     """What is received does not depend on how it is cut."""
-    store, pieces = Store(tmp_path), Pieces()
+    received: list[bytes] = []
+
+    def store(event: CStore) -> int:
+        received.append(event.encoded_dataset(include_meta=False))
+        return 0x0000
+
+    pieces = Pieces()
     whole = store_rq(PIXELS, maximum_length=512)
     asked = encode_pdu(request())
-    with victim(store.binding, pieces.binding) as attacked:
+    with victim((evt.EVT_C_STORE, store), pieces.binding) as attacked:
         with connect(attacked.server) as raw:
             pieces.send(raw, asked)
             assert isinstance(raw.pdu(), AssociateAC)
             for cut in range(1, len(whole)):
                 pieces.send(raw, whole[:cut], whole[cut:])
                 assert raw.message().Status == 0x0000
-                assert store.data("1.2.3") == PIXELS
-                store.path("1.2.3").unlink()
+                assert received.pop() == PIXELS
         attacked.end()
         for cut in range(1, len(asked), 5):
             with connect(attacked.server) as raw:

@@ -38,11 +38,9 @@ from .scripted import (
 )
 
 QUERY = dataset(QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2")
-JUNK = b"\xff" * 10
-"""Bytes that are no identifier."""
+JUNK = b"\xff" * 10  # No identifier.
 HERE = ("127.0.0.1", 11112)
-HUGE = 10**5000
-"""A number that Python refuses to print."""
+HUGE = 10**5000  # Python refuses to print it.
 FATAL = AssertionError("never reached")
 
 
@@ -139,7 +137,7 @@ def test_a_pending_response_after_each_sub_operation(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
-        *((code, "completed") for code in (0x0000,)),
+        (0x0000, "completed"),
         *((code, "warned") for code in (0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007, 0xBFFF)),
         *((code, "failed") for code in (0x0110, 0x0122, 0x0211, 0xA700, 0xA900, 0xC000, 0xCFFF)),
         *((code, "failed") for code in (0x0005, 0xFE00, 0xFF00, 0xFF01, 0xFFFF)),
@@ -149,8 +147,7 @@ def test_what_a_sub_operation_counts_as(kind: Kind, status: int, outcome: str) -
     """Only success and warnings mean that the instance has arrived."""
     done = kind.played(1, *pairs(1), stored=ended(status))
     wanted = {"completed": (1, 0, 0), "failed": (0, 1, 0), "warned": (0, 0, 1)}[outcome]
-    assert counters(done.response) == (None, *wanted)
-    assert done.status == final_status(*wanted)
+    assert (done.status, counters(done.response)) == (final_status(*wanted), (None, *wanted))
 
 
 @BOTH
@@ -208,10 +205,10 @@ def test_the_failed_list_has_what_can_be_in_it(kind: Kind) -> None:
 
 def test_tens_of_thousands_of_failures() -> None:
     """All are in the list, for a cost that does not grow with the square of their number, as it once did."""
-    number = 40000
-    account: tuple[SubOperation, ...] = tuple(SubOperation(0xA700, f"2.25.{each}") for each in range(number))
+    number = 50000
+    account = [SubOperation(0xA700, f"2.25.{each}") for each in range(number)]
     started = process_time()
-    done = GET.played(number, *pairs(1) * number, stored=account, syntax=IVR)
+    done = GET.played(number, *pairs(1) * number, stored=account, syntax=IVR, checked=False)
     assert process_time() - started < 7
     assert (done.status, counters(done.response)) == (0xA702, (None, 0, number, 0))
     assert done.failed_list == [each.sop_instance_uid for each in account]
@@ -455,7 +452,7 @@ def test_a_cancel_that_the_handler_answers_by_returning(kind: Kind) -> None:
 def test_a_cancel_before_the_number(kind: Kind, items: tuple[Any, ...]) -> None:
     done = kind.played(*items, cancelled_at=len(kind.start))
     assert (done.status, counters(done.response), done.opened, done.fault) == (0xFE00, (None,) * 4, [], "")
-    for item in ((HERE, FATAL), ((None, None),), ("x",)):
+    for item in ((HERE, FATAL), ((None, None),), ((0, 104),), ("x",)):
         assert kind.handled(yielding(*item), cancelled_at=0).status == 0xFE00
 
 
@@ -488,8 +485,7 @@ BAD_DESTINATIONS: list[Row] = [
     ((0, 104), 0xC515, "fault"),
     (5, 0xC514, "fault"),
 ]
-ENDINGS = {0x0000: 0, 0xA700: 1, 0xFF00: 1, 0x0122: 1, 0xB000: 2, 0x0107: 2}
-"""Statuses of a C-STORE, and what they count as: completed, failed, warned."""
+ENDINGS = {0x0000: 0, 0xA700: 1, 0xFF00: 1, 0x0122: 1, 0xB000: 2, 0x0107: 2}  # Completed, failed, warned.
 
 
 @frozen
@@ -592,8 +588,8 @@ _ALL_GOOD = Script(
 def test_one_final_response_whatever_happens(script: Script) -> None:
     opened = None if script.reachable else Raised(ConnectionFailed("refused"))
     stored = ended(*script.outcomes)
-    items = yielding(*(item for item, _, _ in script.start))
-    done = script.kind.handled(items, stored=stored, cancelled_at=script.cancelled_at, opened=opened)
+    handler = yielding(*(item for item, _, _ in script.start))
+    done = script.kind.handled(handler, stored=stored, cancelled_at=script.cancelled_at, opened=opened)
     status, wanted, performed = expected(script)
     assert (done.status, counters(done.response), len(done.stored)) == (status, wanted, performed)
     assert done.failed_list == [each.sop_instance_uid for each in stored[:performed] if ENDINGS[each.status] == 1]

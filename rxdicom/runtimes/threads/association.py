@@ -127,7 +127,6 @@ class Association(Requests):
         self._gave_up = False
         self._outcome: Exception | None = None
         self._settled = threading.Event()
-        self._finished = threading.Event()
         self._streams: EventStreams | None = None
         self.is_established = False
         self.is_released = False
@@ -259,7 +258,7 @@ class Association(Requests):
             self.abort()
             raise
         if self._outcome is not None:
-            self._finished.wait(self._setup.timeouts.release)
+            self.join(self._setup.timeouts.release)
             raise self._outcome
         if not self.accepted_contexts:
             proposed = [each.abstract_syntax for each in request.presentation_contexts]
@@ -324,8 +323,8 @@ class Association(Requests):
             # The reader itself closes once it is back in its loop: here it only waits for the answer.
             while self._protocol.state not in (State.IDLE, State.AWAITING_CLOSE):
                 self._pump(deadline)
-        elif self._opened or self.is_acceptor:
-            self._finished.wait(None if seconds is None else 2 * seconds)
+        else:
+            self.join(None if seconds is None else 2 * seconds)
         if self._protocol.timed_out == "release":
             raise TimedOut("release", seconds)
 
@@ -355,7 +354,7 @@ class Association(Requests):
         else:
             self.abort()
             if not in_observer():
-                self._finished.wait(self._setup.timeouts.release)
+                self.join(self._setup.timeouts.release)
 
     # ---- what requests need
 
@@ -435,7 +434,6 @@ class Association(Requests):
             self._on_over(self)
         self._bindings.hub.complete()
         self.deliver()
-        self._finished.set()
 
     def _received(self, message: Message) -> None:
         if message.is_response:

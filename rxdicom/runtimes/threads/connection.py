@@ -18,7 +18,8 @@ from rxdicom.protocol.policy import Timeouts
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.threads.transport import BUFFER_SIZE, Transport, milliseconds, wait
 
-_FIRST_BUFFER = 16384
+_FIRST_BUFFER = 1024
+_LARGER = 16
 _MOST_BEHIND = 1024
 """Answers that may wait behind what another thread is writing, before the reader reads no more."""
 
@@ -257,7 +258,7 @@ class Connection:
         self._drained = transport.is_drained_by(count, self._buffer)
         if count == len(self._buffer) < BUFFER_SIZE:
             # Only who receives much has a large buffer: a thousand idle connections have small ones.
-            self._buffer = memoryview(bytearray(BUFFER_SIZE))
+            self._buffer = memoryview(bytearray(min(BUFFER_SIZE, _LARGER * count)))
         # A peer that never pauses must not escape its deadline either.
         self.perform(lambda now: self._protocol.receive_data(data, now) + self._protocol.handle_timeout(now))
 

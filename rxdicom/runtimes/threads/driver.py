@@ -82,11 +82,7 @@ class SameAssociation:
             status = self._assoc.send_c_store(instance, priority=self._priority)
         except _LOCAL_FAULTS as error:
             return failed(instance, error)
-        except RxDicomError:
-            raise
-        except (OSError, TypeError, AttributeError) as error:
-            return failed(instance, error)
-        return SubOperation(int(status), status.AffectedSOPInstanceUID or sop_instance_uid(instance))
+        return SubOperation(int(status), sop_instance_uid(instance))
 
     def close(self) -> None:
         """The association stays."""
@@ -125,8 +121,6 @@ class MoveDestination:
         except RxDicomError as error:
             self._lost = error
             return failed(instance, error)
-        except (OSError, TypeError, AttributeError) as error:
-            return failed(instance, error)
 
     def _store(self, instance: Any) -> SubOperation:
         for association in reversed(self._associations):
@@ -145,7 +139,7 @@ class MoveDestination:
 
     def _send(self, association: "Association", instance: Any) -> SubOperation:
         status = association.send_c_store(instance, **self._elements)
-        return SubOperation(int(status), status.AffectedSOPInstanceUID or sop_instance_uid(instance))
+        return SubOperation(int(status), sop_instance_uid(instance))
 
     def close(self) -> None:
         for association in self._associations:
@@ -248,13 +242,21 @@ class Performance:
     def _open(self, destination: Open) -> Reply:
         if self._open_route is None:
             return Raised(RuntimeError("there is no way to open an association to a destination here"))
-        self._route = self._open_route(destination)
+        try:
+            self._route = self._open_route(destination)
+        except (TypeError, ValueError, RxDicomError) as error:
+            return Raised(error)
         return Value(None)
 
     def _sub_store(self, instance: Any) -> Reply:
         if self._route is None:
             return Value(failed(instance, RuntimeError("there is no route for sub-operations")))
-        return Value(self._route.store(instance))
+        try:
+            return Value(self._route.store(instance))
+        except RxDicomError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the handler's instance, and what pydicom raises about it
+            return Value(failed(instance, error))
 
     def _close(self) -> None:
         close = getattr(self._items, "close", None)

@@ -4,7 +4,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from rxdicom.errors import RxDicomError, StateError
+from rxdicom.errors import AssociationAborted, AssociationReleased, StateError
 from rxdicom.events.dispatcher import Dispatcher
 from rxdicom.events.records import CStore, EventContext, ServiceEvent
 from rxdicom.presentation import PresentationContext
@@ -14,7 +14,7 @@ from rxdicom.runtimes.files import forget, store
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.driver import Dial, MoveDestination, Performance, Route, SameAssociation
 from rxdicom.services.effects import Open
-from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, response
+from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, fault, response
 from rxdicom.services.provider import ROWS, TOO_MANY, Row, refused
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.encoded import BytesSource
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rxdicom.runtimes.threads.association import Association
 
 _LOG = logging.getLogger("rxdicom")
+_OVER = (StateError, AssociationAborted, AssociationReleased)
+"""What a service meets when the association has ended under it."""
 
 
 class Performer:
@@ -80,26 +82,24 @@ class Performer:
         event = self._event(row, request, performance)
         self._running[event.message_id] = performance
 
-        def run() -> None:
-            try:
-                self._run(performance, row, event)
-            except RxDicomError as error:
-                _LOG.debug("%s: %s ended with the association: %s", self._assoc.name, request.name, error)
-            finally:
-                self._running.pop(event.message_id, None)
-
         name = f"rxdicom-{self._assoc.name}-{request.name}-{event.message_id}"
-        threading.Thread(target=run, name=name, daemon=True).start()
+        threading.Thread(target=self._run, args=(performance, row, event), name=name, daemon=True).start()
 
     def _run(self, performance: Performance, row: Row, event: ServiceEvent) -> None:
         try:
             result: Result = performance.run(row.service(event))
-            if result.fault:
-                _LOG.error("%s: %s; answered 0x%04X", self._assoc.name, result.fault, result.response.Status)
-            self._running.pop(event.message_id, None)
-            self.send(result.response)
+        except _OVER as error:
+            _LOG.debug("%s: %s ended with the association: %s", self._assoc.name, event.request.name, error)
+            result = Result(response(event.request, fault(event, error)))
+        except Exception as error:  # noqa: BLE001 - exactly one final response, whatever happens
+            _LOG.exception("%s: %s failed", self._assoc.name, event.request.name)
+            result = Result(response(event.request, fault(event, error)))
         finally:
+            self._running.pop(event.message_id, None)
             forget(event.request.data)
+        if result.fault:
+            _LOG.error("%s: %s; answered 0x%04X", self._assoc.name, result.fault, result.response.Status)
+        self.send(result.response)
 
     def _route(self, request: Message) -> Route | None:
         if request.kind is not Command.C_GET_RQ:
