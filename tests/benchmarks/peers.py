@@ -95,14 +95,20 @@ def _dcmtk(title: str, options: tuple[str, ...] = (), write: tuple[str, ...] = (
     )
 
 
-def _python(module: str, store_scu: tuple[str, ...] = (), scp: tuple[str, ...] = ()) -> Stack:
+def _python(
+    module: str,
+    title: str,
+    store_scu: tuple[str, ...] = (),
+    scp: tuple[str, ...] = (),
+    write: tuple[str, ...] = (),
+) -> Stack:
     run = (sys.executable, "-m", module)
     return Stack(
-        module,
+        title,
         echo_scu=(*run, "echoscu", "--repeat", "{count}", _HOST, "{port}"),
         echo_scp=(*run, "echoscp", *scp, "{port}"),
         store_scu=(*run, "storescu", *store_scu, _HOST, "{port}", "{folder}"),
-        store_scp=(*run, "storescp", *scp, "-od", "{folder}", "{port}"),
+        store_scp=(*run, "storescp", *scp, *write, "-od", "{folder}", "{port}"),
     )
 
 
@@ -112,8 +118,11 @@ STACKS = {
     # By default storescp decodes what it receives and encodes it again; with +B it writes it as it came.
     "preserving": _dcmtk("DCMTK nodelay +B", _TUNED, ("+B",), TCP_NODELAY="1"),
     # Without -xe, its own storescp, and no other, would make pynetdicom recode every dataset as implicit VR.
-    "pynetdicom": _python("pynetdicom", store_scu=("-xe",), scp=("-ba", _HOST)),
-    "rxdicom": _python("rxdicom"),
+    "pynetdicom": _python("pynetdicom", "pynetdicom", store_scu=("-xe",), scp=("-ba", _HOST)),
+    # None of the others has what it acknowledges on the disk: with --relaxed ours does as they do. By default it fsyncs
+    # file and folder before it answers, which is measured as a receiver of its own.
+    "rxdicom": _python("rxdicom", "rxdicom", write=("--relaxed",)),
+    "durable": _python("rxdicom", "rxdicom durable"),
 }
 PAIRS = {
     pair.name: pair
@@ -121,6 +130,7 @@ PAIRS = {
         Pair("nodelay", "nodelay"),
         Pair("nodelay", "preserving"),
         Pair("nodelay", "rxdicom"),
+        Pair("nodelay", "durable"),
         Pair("rxdicom", "nodelay"),
         Pair("rxdicom", "rxdicom"),
         Pair("stock", "rxdicom"),
