@@ -8,7 +8,8 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from traceback import format_stack
 from typing import Any
 
@@ -32,6 +33,16 @@ OnCompleted = Callable[[], object]
 def in_observer() -> bool:
     """Whether the current thread is delivering an event right now."""
     return getattr(_thread, "depth", 0) > 0
+
+
+@contextmanager
+def as_observer() -> Generator[None]:
+    """Within this the current thread counts as inside an observer: it calls somebody's callback."""
+    _thread.depth = getattr(_thread, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _thread.depth -= 1
 
 
 def forbid_in_observer(call: str) -> None:

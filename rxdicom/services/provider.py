@@ -20,6 +20,7 @@ from rxdicom.wire.dimse import Command, Message
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNISED_OPERATION = 0x0211
 OUT_OF_RESOURCES = 0xA700
+DUPLICATE_INVOCATION = 0x0210
 
 TOO_MANY = {Command.C_FIND_RQ: 0xA700, Command.C_GET_RQ: 0xA701, Command.C_MOVE_RQ: 0xA701}
 """Refused, out of resources: a request beyond the window that was negotiated."""

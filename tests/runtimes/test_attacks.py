@@ -23,6 +23,7 @@ from rxdicom import (
     AssociationReleased,
     ConnectionFailed,
     NoAcceptedContext,
+    PeerProtocolError,
     RxDicomError,
     TimedOut,
     evt,
@@ -1022,6 +1023,23 @@ def test_an_acceptor_that_accepts_what_nobody_asked_for() -> None:
 
     with nothing_left(), scripted(accept) as address, pytest.raises(NoAcceptedContext):
         entity().associate(*address)
+
+
+@pytest.mark.parametrize(("asked", "status"), [("store", 0x0000), ("echo", 0xFF00)])
+def test_a_response_to_another_operation(asked: str, status: int) -> None:
+    """C-ECHO-RSP does not make a C-STORE a success, nor does a Pending end an operation that has one response."""
+
+    def answer(raw: Raw) -> None:
+        raw.accept()
+        raw.send(echo_rsp(raw.message(), status))
+        assert raw.aborted() == (0, 0)
+
+    with nothing_left(), scripted(answer) as address:
+        assoc = entity().associate(*address)
+        with pytest.raises(PeerProtocolError, match="answered by C-ECHO-RSP"):
+            assoc.send_c_store(instance(100)) if asked == "store" else assoc.send_c_echo()
+        assert assoc.is_aborted
+        assert assoc.join(DEADLINE)
 
 
 def test_responses_that_nobody_waits_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, overload
 
+from attrs import evolve
+
 from rxdicom.errors import ArgumentError
 from rxdicom.events.bindings import EventHandler
 from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
@@ -139,7 +141,7 @@ class AE(Entity):
         setup = Setup(
             name=f"{self.ae_title}-{request.called_ae_title}-{self._serial}",
             timeouts=timeouts,
-            limits=self.limits,
+            limits=evolve(self.limits, pdu=request.maximum_length),
             hubs=(self._hub,),
             spool_folder=self.spool_folder,
             dial=partial(self._dial, request.calling_ae_title),

@@ -195,8 +195,8 @@ class Association(Requests):
 
     @property
     def is_current(self) -> bool:
-        """Whether the current thread is the reader of this association, that is, runs one of its handlers."""
-        return self._connection.in_reader
+        """Whether the current thread runs one of the handlers of this association."""
+        return self._connection.in_reader or self._performer.is_current
 
     # ---- events
 
@@ -308,6 +308,7 @@ class Association(Requests):
         Called by an observer, or a second time, it does not wait. Raises :class:`~rxdicom.errors.TimedOut`, after
         aborting, when the peer does not answer.
         """
+        self._operations.room(ending=True)
         if self._protocol.state is State.ESTABLISHED:
             try:
                 self._connection.perform(self._protocol.release, may_wait=not in_observer())
@@ -324,7 +325,10 @@ class Association(Requests):
             while self._protocol.state not in (State.IDLE, State.AWAITING_CLOSE):
                 self._pump(deadline)
         else:
-            self.join(None if seconds is None else 2 * seconds)
+            over = self.join(None if seconds is None else 2 * seconds)
+            if not over:
+                self.abort()
+                raise TimedOut("release", seconds)
         if self._protocol.timed_out == "release":
             raise TimedOut("release", seconds)
 

@@ -1,6 +1,7 @@
 """Drives a service on the current thread: calls the handler, holds its iterator, sends, stores, closes."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -11,6 +12,7 @@ from rxdicom.errors import (
     InvalidFile,
     NoAcceptedContext,
     RxDicomError,
+    TimedOut,
 )
 from rxdicom.events.dispatcher import Dispatcher
 from rxdicom.presentation import PresentationContext, build_context
@@ -40,6 +42,7 @@ _Result = TypeVar("_Result")
 _LOG = logging.getLogger("rxdicom")
 _PROCESSING_FAILURE = 0x0110
 _LOCAL_FAULTS = (InvalidFile, DatasetError, NoAcceptedContext, ArgumentError)
+_SUB_OPERATION_FAULTS = (*_LOCAL_FAULTS, TimedOut)
 
 Dial = Callable[..., "Association"]
 """Opens an association to a C-MOVE destination: (address, port, **arguments of ``associate``)."""
@@ -80,7 +83,7 @@ class SameAssociation:
     def store(self, instance: Any) -> SubOperation:
         try:
             status = self._assoc.send_c_store(instance, priority=self._priority)
-        except _LOCAL_FAULTS as error:
+        except _SUB_OPERATION_FAULTS as error:
             return failed(instance, error)
         return SubOperation(int(status), sop_instance_uid(instance))
 
@@ -123,6 +126,8 @@ class MoveDestination:
             return failed(instance, error)
 
     def _store(self, instance: Any) -> SubOperation:
+        # One that was idle for too long while the handler took its time is over by now; the destination is not.
+        self._associations = [each for each in self._associations if not each.is_over]
         for association in reversed(self._associations):
             with suppress(NoAcceptedContext):
                 return self._send(association, instance)
@@ -143,6 +148,8 @@ class MoveDestination:
 
     def close(self) -> None:
         for association in self._associations:
+            if self._lost is not None:
+                association.abort()
             with suppress(RxDicomError):
                 association.release()
 
@@ -178,6 +185,8 @@ class Performance:
         open_route: Callable[[Open], Route] | None = None,
     ) -> None:
         self.cancelled = False
+        self.thread: int | None = None
+        """The thread that performs it."""
         self._handlers = handlers
         self._send = send
         self._route = route
@@ -190,6 +199,7 @@ class Performance:
 
     def run(self, service: Service[_Result]) -> _Result:
         """Run a service to its result. What ends the association is raised, after closing the service."""
+        self.thread = threading.get_ident()
         try:
             effect = next(service)
             while True:

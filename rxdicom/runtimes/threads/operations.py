@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from rxdicom.errors import ArgumentError, AssociationAborted, RxDicomError, StateError, TimedOut
+from rxdicom.errors import ArgumentError, AssociationAborted, PeerProtocolError, RxDicomError, StateError, TimedOut
 from rxdicom.protocol.policy import Timeouts
+from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.responses import BOUND, LIMIT, Exchange, is_final
 from rxdicom.wire.dimse import Message
@@ -52,8 +53,9 @@ class Operation:
 class Operations:
     """All outstanding operations of an association."""
 
-    def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
+    def __init__(self, connection: Connection, timeouts: Timeouts, abandon: Callable[[str], None]) -> None:
         self._connection = connection
+        self._abandon = abandon
         self._timeouts = timeouts
         # Notified when a place in the window, or room for responses, has become free.
         self._changed = threading.Condition(threading.Lock())
@@ -61,6 +63,7 @@ class Operations:
         self._waiting = 0
         self._last_id = 0
         self._over: Exception | None = None
+        self._ending = False
 
     # ---- places in the window
 
@@ -198,7 +201,10 @@ class Operations:
 
     def sent(self, message: Message) -> None:
         """A request has left: its response is due from now on."""
-        self._rearm(self._outstanding.get(message.MessageID or 0))
+        operation = self._outstanding.get(message.MessageID or 0)
+        self._rearm(operation)
+        if isinstance(operation, Exchange):
+            self._connection.wake_reader()
 
     def _rearm(self, operation: Operation | Exchange | None) -> None:
         if operation is None or self._timeouts.response is None:
@@ -222,6 +228,9 @@ class Operations:
         if operation is None:
             return False
         self._rearm(operation)
+        if isinstance(operation, Exchange) and answer.CommandField != operation.expected:
+            self._refuse(operation, answer)
+            return True
         operation.complete(answer)
         if isinstance(operation, Exchange):
             if is_final(answer):
@@ -229,6 +238,15 @@ class Operations:
             else:
                 self._wait_for_room(operation)
         return True
+
+    def _refuse(self, exchange: Exchange, answer: Message) -> None:
+        """A response of another command: its Success would be that of another operation."""
+        fault = f"message {exchange.message_id} answered by {answer.name}"
+        forget(answer.data)
+        exchange.arrived_final = False
+        exchange.end(PeerProtocolError(f"{fault}; the association is aborted"))
+        self.remove(exchange)
+        self._abandon(fault)
 
     def _wait_for_room(self, exchange: Exchange) -> None:
         """Read no more while a consumer is behind, so that TCP slows the peer down.
@@ -239,7 +257,7 @@ class Operations:
         if exchange.listener is not None or exchange.thread == threading.get_ident():
             return
         with self._changed:
-            while len(exchange.items) >= BOUND and not self._waiting and not exchange.closed and self._over is None:
+            while len(exchange.items) >= BOUND and not (self._waiting or self._ending or exchange.closed or self._over):
                 self._changed.wait()
         if len(exchange.items) > LIMIT:
             exchange.end(StateError(f"more than {LIMIT} responses wait for their consumer; read them faster"))
@@ -252,9 +270,10 @@ class Operations:
             if isinstance(operation, Exchange):
                 self.remove(operation)
 
-    def room(self) -> None:
-        """A consumer has gone away: the reader need not wait for it."""
+    def room(self, *, ending: bool = False) -> None:
+        """The reader need not wait for a consumer that has gone away, or, ``ending``, for any."""
         with self._changed:
+            self._ending = self._ending or ending
             self._changed.notify_all()
 
     def fail_all(self, error: Exception) -> None:
@@ -290,7 +309,8 @@ class Operations:
 def _check_own(running: list[Operation | Exchange]) -> None:
     """A thread whose own unfinished responses fill the window would wait for itself."""
     thread = threading.get_ident()
-    if any(isinstance(each, Exchange) and each.thread == thread and not each.closed for each in running):
+    exchanges = [each for each in running if isinstance(each, Exchange) and not (each.closed or each.listener)]
+    if any(each.thread == thread for each in exchanges):
         raise StateError("responses that this thread has not consumed fill the window; finish them first")
 
 

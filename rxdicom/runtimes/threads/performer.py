@@ -15,7 +15,7 @@ from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.driver import Dial, MoveDestination, Performance, Route, SameAssociation
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, fault, response
-from rxdicom.services.provider import ROWS, TOO_MANY, Row, refused
+from rxdicom.services.provider import DUPLICATE_INVOCATION, ROWS, TOO_MANY, Row, refused
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.encoded import BytesSource
 
@@ -74,16 +74,33 @@ class Performer:
 
     def _perform_aside(self, row: Row, request: Message) -> None:
         window = self._protocol.negotiated.performed
+        if request.MessageID in self._running:
+            self._refuse(request, DUPLICATE_INVOCATION)
+            return
         if window and len(self._running) >= window:
-            forget(request.data)
-            self.send(response(request, Outcome(TOO_MANY[request.kind])))
+            self._refuse(request, TOO_MANY[request.kind])
             return
         performance = Performance(self._handlers, self._send_waiting, self._route(request), self._open_route(request))
         event = self._event(row, request, performance)
         self._running[event.message_id] = performance
 
         name = f"rxdicom-{self._assoc.name}-{request.name}-{event.message_id}"
-        threading.Thread(target=self._run, args=(performance, row, event), name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(performance, row, event), name=name, daemon=True).start()
+        except RuntimeError as error:
+            _LOG.error("%s: no thread for a %s: %s", self._assoc.name, request.name, error)
+            self._running.pop(event.message_id, None)
+            self._refuse(request, TOO_MANY[request.kind])
+
+    def _refuse(self, request: Message, status: int) -> None:
+        forget(request.data)
+        self.send(response(request, Outcome(status)))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the current thread performs a request of this association."""
+        thread = threading.get_ident()
+        return any(running.thread == thread for running in tuple(self._running.values()))
 
     def _run(self, performance: Performance, row: Row, event: ServiceEvent) -> None:
         try:

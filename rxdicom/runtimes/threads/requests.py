@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rxdicom.errors import ArgumentError, StateError, TimedOut
+from rxdicom.errors import ArgumentError, PeerProtocolError, StateError, TimedOut
 from rxdicom.events.datasets import decode
 from rxdicom.events.hub import forbid_in_observer
 from rxdicom.protocol.notices import Produced
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from reactivex import Observable
 
-_STATUS_ELEMENTS = (
+_STATUS_ELEMENTS = {
     "OffendingElement",
     "ErrorComment",
     "ErrorID",
@@ -39,7 +39,7 @@ _STATUS_ELEMENTS = (
     "NumberOfCompletedSuboperations",
     "NumberOfFailedSuboperations",
     "NumberOfWarningSuboperations",
-)
+}
 
 
 class Requests:
@@ -57,11 +57,14 @@ class Requests:
         self._connection = connection
         self._timeouts = timeouts
         self._convert = convert
-        self._operations = Operations(connection, timeouts)
+        self._operations = Operations(connection, timeouts, self._give_up)
 
     def _over(self) -> Exception:
         """Why nothing can be sent."""
         raise NotImplementedError
+
+    def _give_up(self, cause: str) -> None:
+        self.abandon(cause)
 
     def abandon(self, cause: str) -> None:
         """Abort for a reason that the ABORTED event gives as its cause."""
@@ -129,6 +132,8 @@ class Requests:
 
     def send_c_cancel(self, msg_id: int, context_id: int | None = None, query_model: str | None = None) -> None:
         """Ask the peer to end the operation with this message ID (PS3.7 §9.3.2.3); its final response still comes."""
+        if not self.is_established:
+            raise self._over()
         if context_id is None:
             if query_model is None:
                 raise ArgumentError("give the presentation context ID or the query model of what is to be cancelled")
@@ -266,7 +271,14 @@ class Requests:
         with self._operations.begin(msg_id, self._protocol.negotiated.invoked) as operation:
             request = prepare(operation.message_id)
             self._send(request)
-            return request.message, self._wait_for(operation, seconds)
+            answer = self._wait_for(operation, seconds)
+        if answer.CommandField != request.message.kind | 0x8000 or not is_final(answer):
+            # Its Success would be that of another operation.
+            forget(answer.data)
+            fault = f"{request.message.name} answered by {answer.name} with status 0x{answer.Status or 0:04X}"
+            self.abandon(fault)
+            raise PeerProtocolError(f"{fault}; the association is aborted")
+        return request.message, answer
 
     def _wait_for(self, operation: Operation, seconds: float | None) -> Message:
         try:
@@ -299,7 +311,7 @@ class Requests:
         context = self._protocol.negotiated.contexts[request.context_id]
         operation = request.name.removesuffix("-RQ")
         table = uid_to_service_class(context.abstract_syntax).status_table(operation)
-        elements = {key: answer.command.get(key) for key in _STATUS_ELEMENTS}
+        elements = {key: value for key, value in answer.command.items() if key in _STATUS_ELEMENTS}
         return Status(answer.Status or 0, table, **elements)
 
     # ---- several responses
@@ -318,7 +330,7 @@ class Requests:
         return Responses(message_id, lambda: self._iterate(request), lambda: self._stream(request))
 
     def _iterate(self, request: Request) -> Generator[Pair]:
-        exchange = Exchange(request.message.MessageID or 0)
+        exchange = Exchange(request.message)
         self._start(exchange, request)
         try:
             while True:
@@ -332,6 +344,8 @@ class Requests:
     def _stream(self, request: Request) -> "Observable[Pair]":
         from rxdicom.events.streams import response_stream
 
+        used = iter((True,))
+
         def subscribe(
             on_next: Callable[[Pair], None], on_error: Callable[[Exception], None], on_completed: Callable[[], None]
         ) -> Callable[[], None]:
@@ -341,7 +355,7 @@ class Requests:
                     return
                 try:
                     given = self._pair(request.message, answer)
-                except ValueError as error:
+                except Exception as error:  # noqa: BLE001 - whatever went wrong is what the stream ends with
                     on_error(error)
                     self._leave(exchange, request.message.context_id)
                     return
@@ -349,12 +363,15 @@ class Requests:
                 if is_final(answer):
                     on_completed()
 
-            exchange = Exchange(request.message.MessageID or 0, listen)
+            exchange = Exchange(request.message, listen)
             try:
                 forbid_in_observer("a request")
+                if next(used, False) is False:
+                    raise StateError("these responses have been consumed already; send the request again")
                 self._start(exchange, request)
                 self._connection.wake_reader()
             except Exception as error:  # noqa: BLE001 - whatever went wrong is what the stream ends with
+                exchange.error = error
                 on_error(error)
             return lambda: self._leave(exchange, request.message.context_id)
 
@@ -378,17 +395,17 @@ class Requests:
         exchange.cancel_sent = True
         seconds = self._timeouts.response
         exchange.deadline = None if seconds is None else time.monotonic() + seconds
-        self._cancel(exchange.message_id, context_id)
         self._operations.room()
+        try:
+            self._cancel(exchange.message_id, context_id)
+        except StateError:
+            # The association is on its way out, and the operation ends with it.
+            return
         self._connection.wake_reader()
 
     def _cancel(self, message_id: int, context_id: int) -> None:
         cancel = message(Command.C_CANCEL_RQ, context_id, MessageIDBeingRespondedTo=message_id)
-        try:
-            self._connection.perform(lambda now: self._protocol.send(cancel, None, now), may_wait=False)
-        except StateError:
-            if not self._protocol.closing and self.is_established:
-                raise
+        self._connection.perform(lambda now: self._protocol.send(cancel, None, now), may_wait=False)
 
 
 def _check_priority(priority: int) -> None:

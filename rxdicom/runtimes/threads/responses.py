@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from rxdicom.errors import StateError
+from rxdicom.events.hub import as_observer, guarded
 from rxdicom.runtimes.files import forget
 from rxdicom.status import Status
 from rxdicom.wire.dimse import Message
@@ -41,6 +42,7 @@ class Exchange:
         "closed",
         "deadline",
         "error",
+        "expected",
         "items",
         "listener",
         "message_id",
@@ -48,8 +50,10 @@ class Exchange:
         "thread",
     )
 
-    def __init__(self, message_id: int, listener: "Callable[[Message | Exception], None] | None" = None) -> None:
-        self.message_id = message_id
+    def __init__(self, request: Message, listener: "Callable[[Message | Exception], None] | None" = None) -> None:
+        self.message_id = request.MessageID or 0
+        self.expected = request.kind | 0x8000
+        """The command field of its responses."""
         self.items: deque[Message] = deque()
         self.error: Exception | None = None
         self.deadline: float | None = None
@@ -84,7 +88,7 @@ class Exchange:
         if self.closed:
             forget(answer.data)
         elif self.listener is not None:
-            self.listener(answer)
+            self._tell(answer)
         else:
             with self.ready:
                 self.items.append(answer)
@@ -97,8 +101,14 @@ class Exchange:
                 return
             self.error = error
             self.ready.notify_all()
-        if self.listener is not None and not self.closed:
-            self.listener(error)
+        if not self.closed:
+            self._tell(error)
+
+    def _tell(self, what: Message | Exception) -> None:
+        """Call the listener as an observer: it must not wait for the network, and what it raises is logged."""
+        if self.listener is not None:
+            with as_observer():
+                guarded(self.listener, what)
 
     def close(self) -> None:
         """Nobody consumes any more."""
@@ -114,9 +124,10 @@ class Exchange:
 class Responses:
     """The responses of one request, as pairs of :class:`Status` and dataset; the final one is the last.
 
-    The request is sent by iterating over this, or by subscribing to it, once. Leaving early (``break``, :meth:`close`,
-    the end of a ``with`` block, disposing the subscription) sends C-CANCEL, and the association stays usable. What goes
-    wrong is raised by the iteration as a typed error, and goes to ``on_error`` of a subscription.
+    The request is sent by iterating over this, or by subscribing to it, once. Leaving early (:meth:`close`, the end of
+    a ``with`` block, disposing the subscription, or ``break`` where nobody else holds this) sends C-CANCEL and waits
+    for nothing; the association stays usable. What goes wrong is raised by the iteration as a typed error, and goes to
+    ``on_error`` of a subscription. :meth:`close` is for the thread that iterates.
     """
 
     def __init__(self, message_id: int, run: "Callable[[], Generator[Pair]]", stream: "Callable[[], Observable[Pair]]"):
@@ -142,7 +153,7 @@ class Responses:
         return next(self.__iter__())
 
     def close(self) -> None:
-        """Leave: send C-CANCEL if responses are still to come, and wait for the final one."""
+        """Leave: send C-CANCEL if responses are still to come. What still comes is dropped."""
         self._used = True
         if self._iterator is not None:
             self._iterator.close()
