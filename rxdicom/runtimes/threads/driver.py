@@ -1,10 +1,11 @@
 """Drives a service on the current thread: calls the handler, holds its iterator, sends, stores, closes."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
 
 from rxdicom.errors import (
     ArgumentError,
@@ -32,7 +33,9 @@ from rxdicom.services.effects import (
     SubStore,
     Value,
 )
+from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status
 from rxdicom.wire.dimse import Message
+from rxdicom.wire.part10 import FileHead
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 
 if TYPE_CHECKING:
@@ -56,16 +59,31 @@ class Route(Protocol):
     def close(self) -> None: ...
 
 
+def _is_path(instance: Any) -> "TypeGuard[str | os.PathLike[str]]":
+    return isinstance(instance, str | os.PathLike)
+
+
+def _head(path: str | os.PathLike[str]) -> FileHead:
+    head, source = open_part10(os.fspath(path))
+    source.close()
+    return head
+
+
 def sop_instance_uid(instance: Any) -> str:
     """The SOP Instance UID of a dataset or file, empty if it has none."""
-    if isinstance(instance, str) or hasattr(instance, "__fspath__"):
+    if _is_path(instance):
         try:
-            head, source = open_part10(str(instance))
+            return _head(instance).sop_instance_uid
         except (OSError, InvalidFile):
             return ""
-        source.close()
-        return head.sop_instance_uid
     return str(getattr(instance, "SOPInstanceUID", ""))
+
+
+def _performed(instance: Any, status: Status) -> SubOperation:
+    """The account of one that was answered. Only a failure names its instance: a file is opened again for that."""
+    if status.category in (STATUS_SUCCESS, STATUS_WARNING):
+        return SubOperation(int(status))
+    return SubOperation(int(status), sop_instance_uid(instance))
 
 
 def failed(instance: Any, error: Exception) -> SubOperation:
@@ -85,7 +103,7 @@ class SameAssociation:
             status = self._assoc.send_c_store(instance, priority=self._priority)
         except _SUB_OPERATION_FAULTS as error:
             return failed(instance, error)
-        return SubOperation(int(status), sop_instance_uid(instance))
+        return _performed(instance, status)
 
     def close(self) -> None:
         """The association stays."""
@@ -144,7 +162,7 @@ class MoveDestination:
 
     def _send(self, association: "Association", instance: Any) -> SubOperation:
         status = association.send_c_store(instance, **self._elements)
-        return SubOperation(int(status), sop_instance_uid(instance))
+        return _performed(instance, status)
 
     def close(self) -> None:
         for association in self._associations:
@@ -156,9 +174,8 @@ class MoveDestination:
 
 def derived_contexts(instance: Any) -> list[PresentationContext]:
     """The contexts that carry an instance: in its own transfer syntax, and uncompressed."""
-    if isinstance(instance, str) or hasattr(instance, "__fspath__"):
-        head, source = open_part10(str(instance))
-        source.close()
+    if _is_path(instance):
+        head = _head(instance)
         sop_class, syntax = head.sop_class_uid, head.transfer_syntax_uid
     else:
         sop_class = str(instance.SOPClassUID)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ _STATUS_ELEMENTS = {
 }
 
 
-class Requests:
+class Requests(ABC):
     """What :class:`Association` sends. Every method raises :class:`~rxdicom.errors.NoAcceptedContext` if no accepted
     context fits, :class:`~rxdicom.errors.TimedOut`, or what says that the association is over.
 
@@ -57,18 +58,15 @@ class Requests:
         self._connection = connection
         self._timeouts = timeouts
         self._convert = convert
-        self._operations = Operations(connection, timeouts, self._give_up)
+        self._operations = Operations(connection, timeouts, self.abandon)
 
+    @abstractmethod
     def _over(self) -> Exception:
         """Why nothing can be sent."""
-        raise NotImplementedError
 
-    def _give_up(self, cause: str) -> None:
-        self.abandon(cause)
-
+    @abstractmethod
     def abandon(self, cause: str) -> None:
         """Abort for a reason that the ABORTED event gives as its cause."""
-        raise NotImplementedError
 
     # ---- C services
 
