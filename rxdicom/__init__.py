@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StateError,
         TimedOut,
     )
+    from rxdicom.log import debug_logger
     from rxdicom.presentation import ALL_TRANSFER_SYNTAXES, build_context, build_role
     from rxdicom.protocol.policy import Limits, Policy, Timeouts
     from rxdicom.runtimes.threads.ae import AE
@@ -44,6 +45,7 @@ _HOMES = {
     "Status": "rxdicom.status",
     "build_context": "rxdicom.presentation",
     "build_role": "rxdicom.presentation",
+    "debug_logger": "rxdicom.log",
     "register_uid": "rxdicom.sop_class",
     "DEFAULT_TRANSFER_SYNTAXES": "rxdicom.wire.uids",
     "ALL_TRANSFER_SYNTAXES": "rxdicom.presentation",
@@ -92,6 +94,7 @@ __all__ = [
     "Timeouts",
     "build_context",
     "build_role",
+    "debug_logger",
     "evt",
     "register_uid",
 ]
@@ -100,7 +103,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "evt":
         return import_module("rxdicom.evt")
-    home = _HOMES.get(name)
+    home = "rxdicom.presentation" if name.endswith("PresentationContexts") else _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'rxdicom' has no attribute {name!r}")
     return getattr(import_module(home), name)

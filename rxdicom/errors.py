@@ -42,9 +42,8 @@ class AssociationRejected(RxDicomError):
         self.result = result
         self.source = source
         self.reason = reason
-        kind = {1: "permanently", 2: "transiently"}.get(result, f"with result {result}")
         advice = "try again later" if result == 2 else "check AE titles and configuration on both sides"
-        super().__init__(f"association rejected {kind}: {reject_reason(source, reason)}; {advice}")
+        super().__init__(f"association {rejected(result, source, reason)}; {advice}")
 
 
 class AssociationAborted(RxDicomError):
@@ -57,9 +56,7 @@ class AssociationAborted(RxDicomError):
         self.source = source
         self.reason = reason
         self.by = by
-        who = {"local": "aborted here", "peer": "aborted by the peer"}.get(by, "the connection was lost")
-        why = cause or (abort_reason(source, reason) if by != "transport" else "closed without a release")
-        super().__init__(f"association over, {who}: {why}; open a new association to go on")
+        super().__init__(f"association over, {aborted(source, reason, by, cause)}; open a new association to go on")
 
 
 class AssociationReleased(RxDicomError):
@@ -132,3 +129,23 @@ def abort_reason(source: int, reason: int) -> str:
     if source == 0:
         return "by the service user"
     return _ABORT.get(reason, f"reason {reason}")
+
+
+def rejected(result: int, source: int, reason: int) -> str:
+    """An A-ASSOCIATE-RJ (PS3.8 §9.3.4) in words.
+
+    >>> rejected(1, 1, 7)
+    'rejected permanently: called AE title not recognised'
+    """
+    how = {1: "permanently", 2: "transiently"}.get(result, f"with result {result}")
+    return f"rejected {how}: {reject_reason(source, reason)}"
+
+
+def aborted(source: int, reason: int, by: str, cause: str = "") -> str:
+    """The end of an association by A-ABORT (PS3.8 §9.3.8), or by the loss of its connection, in words.
+
+    >>> aborted(2, 2, "peer")
+    'aborted by the peer: unexpected PDU'
+    """
+    who = {"local": "aborted here", "peer": "aborted by the peer"}.get(by, "the connection was lost")
+    return f"{who}: {cause or (abort_reason(source, reason) if by != 'transport' else 'closed without a release')}"

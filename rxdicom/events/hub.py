@@ -4,7 +4,6 @@ A hub belongs to an association, a server or an AE. Events are appended by whoev
 and delivered, after that is released, by whoever holds the hub's *turn*. This module knows nothing of Rx.
 """
 
-import logging
 import sys
 import threading
 from collections import deque
@@ -14,8 +13,7 @@ from traceback import format_stack
 from typing import Any
 
 from rxdicom.errors import StateError
-
-_LOG = logging.getLogger("rxdicom")
+from rxdicom.log import Lines, concerning, named
 
 CHANNELS = 18
 """One per notification kind, by its number, and one more."""
@@ -106,7 +104,7 @@ class Hub:
         while self._queue:
             if not self._turn.acquire(blocking=False):
                 # Who has the turn looks again for what those left who did not wait.
-                if not may_wait or not self._has_own():
+                if not may_wait or not self._own():
                     return True
                 if not self._turn.acquire(timeout=-1 if timeout is None else timeout):
                     return self._give_up(timeout)
@@ -116,18 +114,20 @@ class Hub:
                 self._turn.release()
         return True
 
-    def _has_own(self) -> bool:
-        """Whether something that the current thread queued has not yet been delivered."""
+    def _own(self) -> list[Any]:
+        """What the current thread queued and has not yet been delivered."""
         thread = threading.get_ident()
-        return any(queued_by == thread for _, _, queued_by in self._queue.copy())
+        return [value for _, value, queued_by in self._queue.copy() if queued_by == thread]
 
     def _give_up(self, timeout: float | None) -> bool:
-        if not self._has_own():
+        waiting = self._own()
+        if not waiting:
             return True
         # Behind Rx observers have no names of their own; where the thread stands says which one it is.
         frame = sys._current_frames().get(self._owner)  # pyright: ignore[reportPrivateUsage] - documented as public
         stack = "".join(format_stack(frame)) if frame is not None else ""
-        _LOG.error("observer %r has not returned within %s s:\n%s", self._delivering, timeout, stack)
+        log = concerning(waiting[0])
+        log.error("observer %s has not returned within %s s:\n%s", named(self._delivering), timeout, Lines.of(stack))
         return False
 
     def _deliver_queued(self) -> None:
@@ -181,4 +181,4 @@ def guarded(callback: Callable[..., object], *values: Any) -> None:
     try:
         callback(*values)
     except Exception:  # noqa: BLE001 - the edge of the user's callback
-        _LOG.exception("exception in observer %r", callback)
+        concerning(values[0] if values else None).exception("exception in observer %s", named(callback))
