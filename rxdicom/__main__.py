@@ -15,6 +15,9 @@ PROGRAMS = {
     "echoscp": ("rxdicom.apps.echoscp", "answer those who ask (C-ECHO)"),
     "storescu": ("rxdicom.apps.storescu", "send files and folders to a peer (C-STORE)"),
     "storescp": ("rxdicom.apps.storescp", "receive into a folder what peers send (C-STORE)"),
+    "findscu": ("rxdicom.apps.findscu", "ask a peer what it has (C-FIND)"),
+    "getscu": ("rxdicom.apps.getscu", "retrieve from a peer over the same association (C-GET)"),
+    "movescu": ("rxdicom.apps.movescu", "have a peer send to another, or to us (C-MOVE)"),
     "demo": ("rxdicom.apps.demo", "see it work: real files sent, watched by an Rx pipeline, verified"),
 }
 """The programs by name: the module, and what it does in one line."""

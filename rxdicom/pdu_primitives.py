@@ -15,6 +15,8 @@ from rxdicom.wire import items
 if TYPE_CHECKING:
     from pydicom.uid import UID
 
+    from rxdicom.application_information import ApplicationInformation
+
 Given = TypeVar("Given")
 Kept = TypeVar("Kept")
 
@@ -136,6 +138,15 @@ def _optional_bytes(value: bytes | None, name: str) -> bytes | None:
     return value
 
 
+def _application_information(value: "bytes | ApplicationInformation | None", name: str) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    from rxdicom.application_information import ApplicationInformation
+
+    _expect(value, ApplicationInformation, name, "bytes, a record of rxdicom.application_information, or None")
+    return value.encode()
+
+
 def _identity_type(value: int | None, name: str) -> int | None:
     if optional_int(value, name) not in (None, 1, 2, 3, 4, 5):
         raise ArgumentError(f"{name} {value} does not exist; give 1 (name), 2 (name, passcode), 3, 4 or 5")
@@ -211,10 +222,19 @@ class SCP_SCU_RoleSelectionNegotiation(Builder):
 
 
 class SOPClassExtendedNegotiation(Builder):
-    """Application information that the service class of a SOP class defines, as bytes (PS3.7 D.3.3.5)."""
+    """Application information that the service class of a SOP class defines (PS3.7 D.3.3.5).
+
+    It is kept as bytes, and may be given as a record of :mod:`rxdicom.application_information`.
+
+    >>> from rxdicom.application_information import QueryRetrieveInformation
+    >>> item = SOPClassExtendedNegotiation()
+    >>> item.service_class_application_information = QueryRetrieveInformation(relational_queries=True)
+    >>> item.service_class_application_information
+    b'\\x01'
+    """
 
     sop_class_uid = Attribute(optional_uid)
-    service_class_application_information = Attribute(_optional_bytes)
+    service_class_application_information = Attribute(_application_information)
 
     def freeze(self) -> items.SOPClassExtended:
         information = self.service_class_application_information

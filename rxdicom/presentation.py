@@ -5,7 +5,6 @@ access to a list makes it anew, so that nobody can change it for others.
 """
 
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rxdicom import service_class as services
@@ -19,7 +18,7 @@ from rxdicom.pdu_primitives import (
     optional_uid,
     uids,
 )
-from rxdicom.sop_class import LazyUID, standard_sop_classes
+from rxdicom.sop_class import standard_sop_classes
 from rxdicom.wire import uids as known
 
 if TYPE_CHECKING:
@@ -92,28 +91,6 @@ class PresentationContext(Builder):
     """Whether the local AE may be SCU of the context, None before the negotiation."""
     as_scp = Attribute(optional_bool)
     """Whether the local AE may be SCP of the context, None before the negotiation."""
-
-    @classmethod
-    def negotiated(
-        cls,
-        context_id: int,
-        result: int,
-        abstract_syntax: str,
-        transfer_syntax: Iterable[str] = (),
-        as_scu: bool = False,
-        as_scp: bool = False,
-    ) -> "PresentationContext":
-        """The outcome of a negotiation, taken as it is: what a peer sent need not pass our checks."""
-        context = cls()
-        vars(context).update(
-            context_id=context_id,
-            result=result,
-            abstract_syntax=LazyUID(abstract_syntax),
-            transfer_syntax=[LazyUID(uid) for uid in transfer_syntax],
-            as_scu=as_scu,
-            as_scp=as_scp,
-        )
-        return context
 
     def add_transfer_syntax(self, syntax: str | bytes | None) -> None:
         """Append a transfer syntax; None, an empty one and one that is there already change nothing."""

@@ -106,5 +106,6 @@ StorageManagementServiceClass = ServiceClass(
 UnifiedProcedureStepServiceClass = ServiceClass(
     "UnifiedProcedureStepServiceClass",
     ("C-FIND", "N-CREATE", "N-SET", "N-GET", "N-ACTION", "N-EVENT-REPORT"),
-    status.UNIFIED_PROCEDURE_STEP_SERVICE_CLASS_STATUS,
+    status.UNIFIED_PROCEDURE_STEP_N_STATUS,
+    MappingProxyType({"C-FIND": status.UNIFIED_PROCEDURE_STEP_FIND_STATUS}),
 )

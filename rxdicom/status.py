@@ -73,6 +73,9 @@ class StatusTable(Mapping[int, tuple[str, str]]):
             raise KeyError(code)
         return code_to_category(code), meaning
 
+    def __contains__(self, code: object) -> bool:
+        return isinstance(code, int) and self.meaning(code) is not None
+
     def __iter__(self) -> Iterator[int]:
         yield from self._codes
         for codes, _ in self._ranges:
@@ -111,7 +114,7 @@ GENERAL_STATUS = StatusTable(
         0x0124: "refused: not authorised",
         0x0210: "the message ID is in use already",
         0x0211: "operation not recognised",
-        0x0212: "an argument is not of the agreed type",
+        0x0212: "mistyped argument: it was not agreed on",
         0x0213: "out of resources",
         0xFE00: "ended by a cancel request",
     }
@@ -267,10 +270,11 @@ MEDIA_CREATION_MANAGEMENT_SERVICE_CLASS_STATUS = StatusTable(
 )
 """PS3.4 Annex S."""
 
-UNIFIED_PROCEDURE_STEP_SERVICE_CLASS_STATUS = StatusTable(
+UNIFIED_PROCEDURE_STEP_FIND_STATUS = StatusTable({**_FIND, **_UNABLE_TO_PROCESS}, GENERAL_STATUS)
+"""PS3.4 CC.2.8.4, where C3xx means what any other Cxxx does."""
+
+UNIFIED_PROCEDURE_STEP_N_STATUS = StatusTable(
     {
-        **_FIND,
-        **_UNABLE_TO_PROCESS,
         **_NO_OPTIONAL_ATTRIBUTES,
         0xB300: "the UPS was created, with modifications",
         0xB301: "the deletion lock was not granted",
@@ -294,7 +298,12 @@ UNIFIED_PROCEDURE_STEP_SERVICE_CLASS_STATUS = StatusTable(
     },
     GENERAL_STATUS,
 )
-"""PS3.4 Annex CC."""
+"""PS3.4 CC.2.1 to CC.2.7."""
+
+UNIFIED_PROCEDURE_STEP_SERVICE_CLASS_STATUS = StatusTable(
+    {**_FIND, **_UNABLE_TO_PROCESS}, UNIFIED_PROCEDURE_STEP_N_STATUS
+)
+"""PS3.4 Annex CC, all its services together."""
 
 RT_MACHINE_VERIFICATION_SERVICE_CLASS_STATUS = StatusTable(
     {

@@ -8,6 +8,7 @@ import pytest
 from pydicom.uid import UID
 
 from rxdicom import pdu_primitives
+from rxdicom.application_information import QueryRetrieveInformation, StorageInformation
 from rxdicom.errors import ArgumentError
 from rxdicom.pdu_primitives import (
     AsynchronousOperationsWindowNegotiation,
@@ -104,6 +105,13 @@ def test_a_complete_builder_freezes_to_its_record(kind: type[Any], values: dict[
 def test_the_item_has_the_bytes_that_the_peer_sends(kind: type[Any], values: dict[str, Any], record: Any) -> None:
     theirs = filled(getattr(peer, kind.__name__), values).from_primitive()
     assert items.encode_items([record]) == theirs.encode()
+
+
+@pytest.mark.parametrize("record", [QueryRetrieveInformation(fuzzy_person_names=True), StorageInformation()])
+def test_application_information_may_be_given_as_a_record(record: Any) -> None:
+    item = filled(SOPClassExtendedNegotiation, {"sop_class_uid": CT, "service_class_application_information": record})
+    assert item.service_class_application_information == record.encode()
+    assert item.freeze() == items.SOPClassExtended(CT, record.encode()) == record.item(CT)
 
 
 def test_what_does_not_fit_an_item_is_refused_by_its_codec() -> None:

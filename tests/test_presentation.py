@@ -235,13 +235,6 @@ def test_as_tuple() -> None:
     assert context.as_tuple.transfer_syntax.is_implicit_VR is False
 
 
-def test_what_was_negotiated_is_taken_as_it_is() -> None:
-    context = PresentationContext.negotiated(4, 7, "junk\n", ["more junk"], as_scu=True)
-    assert (context.context_id, context.result, context.abstract_syntax) == (4, 7, "junk\n")
-    assert (context.transfer_syntax, context.as_scu, context.as_scp) == (["more junk"], True, False)
-    assert (context.status, "SCU only" in str(context), "junk" in repr(context)) == ("Unknown", True, True)
-
-
 def test_build_context() -> None:
     assert build_context(CT).transfer_syntax == presentation.DEFAULT_TRANSFER_SYNTAXES
     assert build_context(CT, JPEG).transfer_syntax == [JPEG]

@@ -11,6 +11,7 @@ from typing import Any
 import pydicom
 import pynetdicom.sop_class as peer
 import pytest
+from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import UID
 
 from rxdicom import service_class, sop_class
@@ -125,10 +126,46 @@ def test_the_four_that_pydicom_lacks_are_complete() -> None:
         assert known.name.replace(" ", "") == keyword
 
 
-def test_well_known_instances_are_those_of_the_peer() -> None:
+WELL_KNOWN = {
+    "StorageCommitmentPushModelInstance": "1.2.840.10008.1.20.1.1",
+    "StorageCommitmentPullModelInstance": "1.2.840.10008.1.20.2.1",  # retired
+    "ProceduralEventLoggingInstance": "1.2.840.10008.1.40.1",
+    "SubstanceAdministrationLoggingInstance": "1.2.840.10008.1.42.1",
+    "PrinterInstance": "1.2.840.10008.5.1.1.17",
+    "PrinterConfigurationRetrievalInstance": "1.2.840.10008.5.1.1.17.376",
+    "PrintQueueInstance": "1.2.840.10008.5.1.1.25",  # retired
+    "DisplaySystemInstance": "1.2.840.10008.5.1.1.40.1",
+    "StorageManagementInstance": "1.2.840.10008.5.1.4.1.1.201.1.1",
+    "UPSGlobalSubscriptionInstance": "1.2.840.10008.5.1.4.34.5",
+    "UPSFilteredGlobalSubscriptionInstance": "1.2.840.10008.5.1.4.34.5.1",
+    "HotIronPalette": "1.2.840.10008.1.5.1",
+    "PETPalette": "1.2.840.10008.1.5.2",
+    "HotMetalBluePalette": "1.2.840.10008.1.5.3",
+    "PET20StepPalette": "1.2.840.10008.1.5.4",
+    "SpringPalette": "1.2.840.10008.1.5.5",
+    "SummerPalette": "1.2.840.10008.1.5.6",
+    "FallPalette": "1.2.840.10008.1.5.7",
+    "WinterPalette": "1.2.840.10008.1.5.8",
+}
+"""The instances that PS3.6 table A-1 has."""
+
+
+@pytest.mark.parametrize(("keyword", "uid"), WELL_KNOWN.items())
+def test_a_well_known_instance_can_be_imported(keyword: str, uid: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec(f"from rxdicom.sop_class import {keyword}", namespace)
+    instance: sop_class.SOPClass = namespace[keyword]
+    assert (instance, instance.keyword, instance.type) == (uid, keyword, "Well-known SOP Instance")
+    assert instance.service_class is UnknownServiceClass, "it is no SOP class"
+
+
+@pydicom_3_0
+def test_these_are_all_well_known_instances_and_those_of_the_peer_are_among_them() -> None:
+    known = {uid for uid in map(uid_to_sop_class, UID_dictionary) if uid.type == "Well-known SOP Instance"}
+    assert known == set(WELL_KNOWN.values())
     names = [name for name, value in vars(peer).items() if name.endswith("Instance") and isinstance(value, UID)]
     assert len(names) == 9
-    assert [getattr(sop_class, name) for name in names] == [getattr(peer, name) for name in names]
+    assert [WELL_KNOWN[name] for name in names] == [getattr(peer, name) for name in names]
 
 
 def test_a_sop_class_is_a_uid_with_more() -> None:

@@ -51,11 +51,22 @@ def test_a_single_code_goes_before_its_range_and_before_the_general_meaning() ->
     assert module.PROCEDURE_STEP_STATUS[0x0110][1] != GENERAL_STATUS[0x0110][1]
 
 
+def test_the_statuses_of_unified_procedure_steps_are_those_of_its_queries_and_of_its_n_services() -> None:
+    """What C3xx means in an N service is no more than "unable to process" in a query, our own 0xC311 among them."""
+    find, n = module.UNIFIED_PROCEDURE_STEP_FIND_STATUS, module.UNIFIED_PROCEDURE_STEP_N_STATUS
+    assert set(find) | set(n) == set(peer.UNIFIED_PROCEDURE_STEP_SERVICE_CLASS_STATUS)
+    assert set(find) - set(n) >= {0xFF00, 0xFF01, 0xA700, 0xA900, 0xC000, 0xCFFF}
+    assert set(n) - set(find) == {0x0001, 0xB300, 0xB301, 0xB304, 0xB305, 0xB306}
+    assert find[0xC311][1] == find[0xC000][1] == "unable to process" != n[0xC311][1]
+    assert dict(find) == dict(module.MODALITY_WORKLIST_SERVICE_CLASS_STATUS)
+
+
 def test_an_unknown_code_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         GENERAL_STATUS[0xA700]
     assert 0xA700 not in GENERAL_STATUS
-    assert "not a code" not in GENERAL_STATUS
+    for no_code in ("not a code", None, 1.5, [0x0000]):
+        assert no_code not in module.STORAGE_SERVICE_CLASS_STATUS
 
 
 def test_categories_are_those_of_the_peer_but_for_unassigned_failures() -> None:

@@ -49,13 +49,7 @@ _WORD_SIZES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 def encoded_bytes(encoded: Encoded) -> bytes | bytearray:
     """The dataset as it was transferred; it is read from its file where it was spooled to one."""
-    if encoded.data is not None:
-        return encoded.data
-    if encoded.path is None:
-        raise DatasetError(f"the dataset was not kept: {encoded.error}")
-    with open(encoded.path, "rb") as file:
-        file.seek(encoded.offset)
-        return file.read(encoded.size)
+    return encoded.read()
 
 
 def decode(encoded: Encoded) -> "Dataset":

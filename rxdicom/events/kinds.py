@@ -16,23 +16,21 @@ class EventKind(Generic[_R]):
     of its hubs.
     """
 
-    __slots__ = ("_record", "description", "is_notification", "name", "number")
+    __slots__ = ("_record", "description", "is_notification", "iterates", "name", "number")
 
     def __init__(self, number: int, name: str, description: str, record: str, *, is_notification: bool) -> None:
         self.number = number
         self.name = name
+        self.iterates = name in ("EVT_C_FIND", "EVT_C_GET", "EVT_C_MOVE")
+        """Whether the handler of an intervention kind returns an iterable."""
         self.description = description
         self.is_notification = is_notification
-        self._record = record
+        # The name of the class until it is needed for the first time.
+        self._record: Any = record
 
     @property
     def is_intervention(self) -> bool:
         return not self.is_notification
-
-    @property
-    def iterates(self) -> bool:
-        """Whether the handler of an intervention kind returns an iterable."""
-        return self.name in ("EVT_C_FIND", "EVT_C_GET", "EVT_C_MOVE")
 
     @property
     def stream_name(self) -> str:
@@ -42,9 +40,11 @@ class EventKind(Generic[_R]):
     @property
     def record(self) -> "type[_R]":
         """The class of its event records."""
-        from rxdicom.events import records
+        if isinstance(self._record, str):
+            from rxdicom.events import records
 
-        return getattr(records, self._record)
+            self._record = getattr(records, self._record)
+        return self._record
 
     def __repr__(self) -> str:
         return f"evt.{self.name}"

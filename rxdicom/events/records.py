@@ -1,22 +1,23 @@
 """The event records: one frozen class per kind, what observers and handlers are called with.
 
-Records can be built by hand, to test a handler without a network: ``CEcho(request=..., context=...)``. Their repr
-shows no patient data.
+Records can be built by hand, to test a handler without a network: ``CFind.by_hand(query)``, or ``AsyncOps(…)`` with
+its fields. Their repr shows no patient data.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from rxdicom.events import kinds
-from rxdicom.events.datasets import decode, encoded_bytes, file_head, file_meta
-from rxdicom.wire.dimse import Message
+from rxdicom.events.datasets import decode, encode, encoded_bytes, file_head, file_meta
+from rxdicom.wire.dimse import COMMANDS, ELEMENTS, Command, Message, message
 from rxdicom.wire.encoded import Encoded
 from rxdicom.wire.items import SOPClassCommonExtended
 from rxdicom.wire.pdu import PDU, AssociateRQ
+from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -249,13 +250,49 @@ class EventContext:
     as_scp: bool = True
 
 
+def _context_of(event: "ServiceEvent") -> EventContext:
+    """What a request tells about its context, for events built by hand."""
+    request, is_report = event.request, event.event is kinds.EVT_N_EVENT_REPORT
+    sop_class = request.AffectedSOPClassUID or request.RequestedSOPClassUID or ""
+    syntax = IMPLICIT_VR_LITTLE_ENDIAN if request.data is None else request.data.transfer_syntax
+    return EventContext(request.context_id, sop_class, syntax, as_scu=is_report, as_scp=not is_report)
+
+
+_BY_HAND = {"MessageID": 1, "Priority": 0, "ActionTypeID": 1, "EventTypeID": 1, "MoveDestination": ""}
+
+
 @frozen(eq=False, kw_only=True)
 class ServiceEvent(Event):
     """A request of the peer; its command elements are attributes of ``request`` under their DICOM keywords."""
 
     request: Message
-    context: EventContext
+    context: EventContext = field(default=Factory(_context_of, takes_self=True))
     cancelled: Callable[[], bool] = field(default=_never, repr=False)
+
+    @classmethod
+    def by_hand(
+        cls, dataset: "Dataset | None" = None, transfer_syntax: str = EXPLICIT_VR_LITTLE_ENDIAN, **given: Any
+    ) -> Self:
+        """An event to call a handler with in a unit test, without a network.
+
+        ``given`` are command elements under their keywords, and fields of the record such as ``cancelled``. Elements
+        that the request must have and are not given: the UIDs are those of ``dataset``, else empty; Message ID, Action
+        Type ID and Event Type ID are 1. Raises :class:`~rxdicom.errors.ArgumentError` for what such a request cannot
+        carry, and :class:`~rxdicom.errors.DatasetError` for a dataset that cannot be encoded.
+
+        >>> CMove.by_hand(MoveDestination="ARCHIVE").move_destination
+        'ARCHIVE'
+        """
+        command = Command[f"{cls.event.name.removeprefix('EVT_')}_RQ"]
+        required, _, carries = COMMANDS[command]
+        elements = {keyword: given.pop(keyword) for keyword in tuple(given) if keyword in ELEMENTS}
+        for keyword in required - elements.keys():
+            uid = keyword.removeprefix("Affected").removeprefix("Requested")
+            elements[keyword] = _BY_HAND[keyword] if keyword in _BY_HAND else str(getattr(dataset, uid, ""))
+        data = None
+        if dataset is not None or carries == "always":
+            data = Encoded(transfer_syntax, b"" if dataset is None else encode(dataset, transfer_syntax))
+        return cls(request=message(command, 1, data, **elements), **given)
 
     @property
     def message_id(self) -> int:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import evolve
-
 from rxdicom.errors import ArgumentError, PeerProtocolError
 from rxdicom.wire.dimse import MAX_COMMAND_SET, Message, decode_command_set
 from rxdicom.wire.encoded import Encoded
@@ -123,7 +121,10 @@ class Assembler:
         if not self._completed:
             return []
         completed, self._completed = self._completed, []
-        return [message if sink is None else evolve(message, data=sink.finish()) for message, sink in completed]
+        return [
+            message if sink is None else Message(message.command, message.context_id, sink.finish())
+            for message, sink in completed
+        ]
 
     def _reset(self) -> None:
         self._command = bytearray()

@@ -16,7 +16,7 @@ from rxdicom.protocol.policy import Limits, Timeouts
 from rxdicom.protocol.receiver import COLLECT, KEEP, SKIP, STREAM, Receiver
 from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.encoded import Source
-from rxdicom.wire.pdata import message_runs
+from rxdicom.wire.pdata import command_pdus, message_runs
 from rxdicom.wire.pdu import (
     HEADER,
     HEADER_SIZE,
@@ -62,8 +62,8 @@ _PENDING = {
 _UNRECOGNISED_PDU, _UNEXPECTED_PDU, _INVALID_PARAMETER = 1, 2, 6
 _PROVIDER = 2
 
-_Sending = tuple[Message, Iterator[bytes | memoryview], Source | None]
-"""A message on its way, its runs, and what they are read from, to be closed when it is given up."""
+_Sending = tuple[Message, Iterator[bytes | memoryview] | None, Source | None]
+"""A message on its way; the runs of one with a dataset, and what they are read from, closed when it is given up."""
 
 
 class Protocol:
@@ -145,6 +145,9 @@ class Protocol:
                 self._receiver.feed(data)
             except PeerProtocolError as error:
                 self._invalid(error)
+        if self._artim is not None and now >= self._artim:
+            # A peer that never pauses must not escape the deadline.
+            return self._take() + self.handle_timeout(now)
         return self._take()
 
     def receive_eof(self, now: float, cause: str = "") -> list[Produced]:
@@ -170,7 +173,7 @@ class Protocol:
     def send(self, message: Message, source: Source | None, now: float) -> list[Produced]:
         """P-DATA request primitive (Evt9): queue a message, whose dataset is read from ``source`` as it is sent."""
         produced = self._step(Event.P_DATA_REQUEST, now)
-        runs = message_runs(message, source, self.negotiated.maximum_length)
+        runs = None if source is None else message_runs(message, source, self.negotiated.maximum_length)
         self._outgoing.append((message, runs, source))
         self._last_activity = now
         if not message.is_response:
@@ -231,19 +234,24 @@ class Protocol:
                 self._current = entry
             message, runs, _ = self._current
             try:
-                run = next(runs)
+                run = command_pdus(message, self.negotiated.maximum_length) if runs is None else next(runs)
             except StopIteration:
-                self._current = None
-                if not message.is_response:
-                    self._emit(Notice.MESSAGE_SENT, message)
+                self._sent(message)
             except Exception as error:  # noqa: BLE001 - whatever a source raises, or an element that cannot be encoded
                 self._current = None
                 self._send_failed(message, error, begun=begun)
             else:
                 if not begun:
                     self._emit(Notice.DIMSE_SENT, message)
+                if runs is None:
+                    self._sent(message)
                 return run
         return None
+
+    def _sent(self, message: Message) -> None:
+        self._current = None
+        if not message.is_response:
+            self._emit(Notice.MESSAGE_SENT, message)
 
     def _send_failed(self, message: Message, error: Exception, *, begun: bool) -> None:
         self.invoked.discard(message.MessageID or 0)
@@ -460,6 +468,13 @@ class Protocol:
         if length == 0:
             raise PeerProtocolError("a P-DATA-TF without a PDV", _INVALID_PARAMETER)
         return KEEP if self.watched >> Notice.PDU_RECV & 1 else STREAM
+
+    def streams(self, length: int) -> bool:
+        return (
+            self.state is State.ESTABLISHED
+            and length <= self._limits.receive
+            and not self.watched >> Notice.PDU_RECV & 1
+        )
 
     def end_pdu(self, pdu: bytes) -> None:
         record = decode_pdu(pdu)

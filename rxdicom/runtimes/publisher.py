@@ -49,21 +49,27 @@ class Publisher:
             mask |= hub.mask
         return mask
 
-    def publish(self, notice: Notice, values: tuple[Any, ...]) -> None:
-        """Queue the event of a notice; nothing is built for nobody."""
+    def publish(self, notice: Notice, values: tuple[Any, ...]) -> bool:
+        """Queue the event of a notice; nothing is built for nobody. Whether there was somebody."""
         number = int(notice)
         if number >= len(NOTIFICATION_KINDS):
-            return
+            return False
         interested = [hub for hub in self._hubs if hub.mask >> number & 1]
-        if interested:
-            record = self._record(notice, values)
-            for hub in interested:
-                hub.append(number, record)
+        if not interested:
+            return False
+        record = self._record(notice, values)
+        for hub in interested:
+            hub.append(number, record)
+        return True
 
-    def publish_all(self, produced: list[Produced]) -> None:
-        if produced and self.mask:
-            for notice, values in produced:
-                self.publish(notice, values)
+    def publish_all(self, produced: list[Produced]) -> bool:
+        """Publish several. Whether somebody observes one of them: then :meth:`deliver` is to follow."""
+        if not produced or not self.mask:
+            return False
+        seen = False
+        for notice, values in produced:
+            seen = self.publish(notice, values) or seen
+        return seen
 
     def _record(self, notice: Notice, values: tuple[Any, ...]) -> Any:
         names = _FIELDS.get(notice, ())

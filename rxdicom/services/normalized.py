@@ -7,6 +7,7 @@ from attrs import evolve
 from rxdicom.errors import DatasetError
 from rxdicom.events.datasets import encode
 from rxdicom.events.records import NCreate, ServiceEvent
+from rxdicom.log import words
 from rxdicom.services.effects import Call, Raised, Service, Value
 from rxdicom.services.outcome import Outcome, Result, outcome_of, pair, response
 from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
@@ -25,8 +26,8 @@ def normalized(event: ServiceEvent) -> Service[Result]:
         case Value(value):
             return _answer(event, value)
         case reply:
-            error = reply.error if isinstance(reply, Raised) else None
-            return _failure(event, f"the handler raised {error!r}")
+            error = words(reply.error) if isinstance(reply, Raised) else "nothing"
+            return _failure(event, f"the handler raised {error}")
 
 
 def _answer(event: ServiceEvent, value: Any) -> Result:
@@ -41,7 +42,7 @@ def _answer(event: ServiceEvent, value: Any) -> Result:
             outcome = _with_instance(outcome, dataset)
         return Result(response(event.request, outcome, _encoded(event, dataset)))
     except Exception as error:  # noqa: BLE001 - pydicom decodes elements when they are asked for, and raises anything
-        return _failure(event, f"the handler returned what cannot be sent: {error}")
+        return _failure(event, f"the handler returned what cannot be sent: {words(error)}")
 
 
 def _with_instance(outcome: Outcome, dataset: Any) -> Outcome:

@@ -10,6 +10,7 @@ from rxdicom.errors import DatasetError
 from rxdicom.events import kinds
 from rxdicom.events.dispatcher import FAULT
 from rxdicom.events.records import ServiceEvent
+from rxdicom.log import words
 from rxdicom.status import Status
 from rxdicom.wire.dimse import COMMANDS, Command, Message, message
 from rxdicom.wire.encoded import Encoded
@@ -53,7 +54,7 @@ def fault(event: ServiceEvent, error: Exception) -> Outcome:
         code = _UNDECODABLE.get(event.event, code)
     elif isinstance(error, OSError) and event.event is kinds.EVT_C_STORE:
         code = _OUT_OF_RESOURCES
-    return Outcome(code, fault=f"the handler raised {error!r}")
+    return Outcome(code, fault=f"the handler raised {words(error)}")
 
 
 def pair(value: Any) -> tuple[Any, Any] | None:
@@ -74,7 +75,25 @@ def outcome_of(value: Any) -> Outcome:
     try:
         return _outcome(value)
     except Exception as error:  # noqa: BLE001 - pydicom decodes elements when they are asked for, and raises anything
-        return Outcome(STATUS_UNUSABLE, fault=f"the handler returned a status that cannot be sent: {error}")
+        return Outcome(STATUS_UNUSABLE, fault=f"the handler returned a status that cannot be sent: {words(error)}")
+
+
+def status_of(item: Any) -> Outcome:
+    """The outcome that the status of a pair means; an item that is no pair is unusable."""
+    given = pair(item)
+    if given is None:
+        why = f"the handler gave {type(item).__name__} instead of a pair of status and dataset"
+        return Outcome(STATUS_UNUSABLE, fault=why)
+    return outcome_of(given[0])
+
+
+def after_cancel(item: Any) -> Outcome:
+    """The outcome of the item that a handler gave after C-CANCEL (None if it gave nothing).
+
+    A final status of the handler stands; what comes too late is dropped, and is no fault.
+    """
+    outcome = status_of(item)
+    return Outcome(CANCEL) if outcome.fault or outcome.code in PENDING else outcome
 
 
 def _outcome(value: Any) -> Outcome:
@@ -138,23 +157,31 @@ def _is_dataset(value: Any) -> bool:
     return pydicom is not None and isinstance(value, pydicom.Dataset)
 
 
+_SOURCES = {
+    "AffectedSOPClassUID": ("AffectedSOPClassUID", "RequestedSOPClassUID"),
+    "AffectedSOPInstanceUID": ("AffectedSOPInstanceUID", "RequestedSOPInstanceUID"),
+    "EventTypeID": ("EventTypeID",),
+    "ActionTypeID": ("ActionTypeID",),
+}
+"""What a response repeats of its request, and under which of its elements that is found."""
+
+
+def _permitted(kind: Command) -> frozenset[str]:
+    required, optional, _ = COMMANDS[kind]
+    return required | optional
+
+
+_RESPONSES = {int(kind) & 0x7FFF: (kind, _permitted(kind)) for kind in COMMANDS if kind.is_response}
+"""By the command field of the request: the response, and the elements that it may have."""
+
+
 def response(request: Message, outcome: Outcome, data: Encoded | None = None) -> Message:
     """The response to ``request``: its identification echoed, the outcome's status and elements."""
-    kind = Command(request.kind | 0x8000)
-    required, optional, _ = COMMANDS[kind]
-    echoed = {
-        "AffectedSOPClassUID": request.AffectedSOPClassUID or request.RequestedSOPClassUID,
-        "AffectedSOPInstanceUID": request.AffectedSOPInstanceUID or request.RequestedSOPInstanceUID,
-        "EventTypeID": request.EventTypeID,
-        "ActionTypeID": request.ActionTypeID,
-    }
-    candidates = {**echoed, **outcome.elements}
-    elements = {key: value for key, value in candidates.items() if value is not None and key in required | optional}
-    return message(
-        kind,
-        request.context_id,
-        data,
-        MessageIDBeingRespondedTo=request.MessageID,
-        Status=outcome.code,
-        **elements,
-    )
+    asked = request.command
+    kind, permitted = _RESPONSES[asked["CommandField"]]
+    elements: dict[str, Any] = {"MessageIDBeingRespondedTo": asked.get("MessageID"), "Status": outcome.code}
+    for keyword, sources in _SOURCES.items():
+        if keyword in permitted:
+            elements[keyword] = next((asked[each] for each in sources if asked.get(each)), None)
+    elements |= {keyword: value for keyword, value in outcome.elements.items() if keyword in permitted}
+    return message(kind, request.context_id, data, **elements)

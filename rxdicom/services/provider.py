@@ -8,13 +8,14 @@ from attrs import frozen
 from rxdicom.events import kinds
 from rxdicom.events.kinds import EventKind
 from rxdicom.events.records import ServiceEvent
-from rxdicom.service_class import ServiceClass
+from rxdicom.service_class import ServiceClass, UnknownServiceClass
 from rxdicom.services.effects import Call, Raised, Reply, Service, Value
 from rxdicom.services.normalized import normalized
 from rxdicom.services.outcome import Outcome, Result, fault, outcome_of, response
 from rxdicom.services.query import find
 from rxdicom.services.retrieve import get, move
 from rxdicom.sop_class import uid_to_service_class
+from rxdicom.status import STATUS_UNKNOWN, code_to_category
 from rxdicom.wire.dimse import Command, Message
 
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -26,18 +27,34 @@ TOO_MANY = {Command.C_FIND_RQ: 0xA700, Command.C_GET_RQ: 0xA701, Command.C_MOVE_
 """Refused, out of resources: a request beyond the window that was negotiated."""
 
 
-def refused(request: Message, abstract_syntax: str) -> Message | None:
+_IN_ANY_ROLE = (Command.C_ECHO_RQ, Command.N_EVENT_REPORT_RQ)
+"""Notifications go from SCP to SCU (PS3.7 §7.2), but archives that report over a new association often leave the role
+selection out; and who only asks whether somebody is there is told so."""
+
+
+def refused(
+    request: Message,
+    abstract_syntax: str,
+    *,
+    as_scp: bool = True,
+    service: ServiceClass | None = None,
+) -> Message | None:
     """The response to a request that its presentation context cannot carry (PS3.7 Annex C), None for the others.
 
-    Other commands than these, such as a C-FIND over a storage context, are unrecognised operations. A private SOP
-    class without a registered service may be used for any.
+    ``as_scp`` says whether *this* side is SCP on that context. ``service`` is the service class of its abstract syntax
+    where the association knows it (:attr:`~rxdicom.services.acceptance.Decision.services`). A private SOP class of an
+    unknown service may be used for any operation.
     """
-    service = uid_to_service_class(abstract_syntax)
-    operation = request.name.removesuffix("-RQ")
-    if request.kind not in ROWS or (service.operations and operation not in service.operations):
+    service = service or uid_to_service_class(abstract_syntax)
+    kind = request.kind
+    if service.operations and _OPERATIONS.get(kind) not in service.operations:
         return response(request, Outcome(UNRECOGNISED_OPERATION))
     if not _carries(request, abstract_syntax, service):
         return response(request, Outcome(SOP_CLASS_NOT_SUPPORTED))
+    # The roles are part of what both sides agreed on (PS3.7 D.3.3.4), and 0211 says that an operation is not among
+    # that; 0122 would deny the SOP class, which in the other role is supported.
+    if not as_scp and kind not in _IN_ANY_ROLE:
+        return response(request, Outcome(UNRECOGNISED_OPERATION, {"ErrorComment": "not in the negotiated role"}))
     return None
 
 
@@ -45,8 +62,19 @@ def _carries(request: Message, abstract_syntax: str, service: ServiceClass) -> b
     sop_class = request.AffectedSOPClassUID or request.RequestedSOPClassUID
     if sop_class == abstract_syntax:
         return True
-    # A meta SOP class of print management, or one of Unified Procedure Step, carries the others of its service.
-    return request.name.startswith("N-") and sop_class is not None and uid_to_service_class(sop_class) is service
+    # PS3.7 §10.1: a meta SOP class of print management, or one of Unified Procedure Step, carries the others as well.
+    related = request.name.startswith("N-") and service is not UnknownServiceClass
+    return related and sop_class is not None and uid_to_service_class(sop_class) is service
+
+
+def is_listed(service: ServiceClass, operation: str, status: int) -> bool:
+    """Whether a status is one of those that a service class has for an operation (``"C-FIND"`` …).
+
+    Of a service that nobody knows no table is there: all statuses of a category of PS3.7 Annex C may be its own.
+    """
+    if service is UnknownServiceClass:
+        return code_to_category(status) != STATUS_UNKNOWN
+    return status in service.status_table(operation)
 
 
 def status_service(event: ServiceEvent) -> Service[Result]:
@@ -91,3 +119,4 @@ ROWS: dict[Command, Row] = {
     Command.N_SET_RQ: Row(kinds.EVT_N_SET, normalized),
 }
 """Every request but C-CANCEL, which is no request but a wish."""
+_OPERATIONS = {kind: kind.message_name.removesuffix("-RQ") for kind in ROWS}

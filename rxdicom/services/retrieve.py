@@ -7,6 +7,7 @@ from attrs import evolve, frozen
 
 from rxdicom.events.datasets import encode_failed_list
 from rxdicom.events.records import CGet, CMove
+from rxdicom.log import words
 from rxdicom.services.effects import (
     Call,
     Cancelled,
@@ -24,14 +25,13 @@ from rxdicom.services.effects import (
 from rxdicom.services.outcome import (
     CANCEL,
     PENDING,
-    STATUS_UNUSABLE,
     SUCCESS,
     Outcome,
     Result,
+    after_cancel,
     fault,
-    outcome_of,
-    pair,
     response,
+    status_of,
 )
 from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status, code_to_category
 from rxdicom.wire.encoded import Encoded
@@ -112,7 +112,7 @@ def move(event: CMove) -> Service[Result]:
         if isinstance(opened, Raised):
             # None has been tried, all have failed.
             account = Account(failed=number)
-            why = f"the destination cannot be reached: {opened.error}"
+            why = f"the destination cannot be reached: {words(opened.error)}"
             return _final(event, Outcome(ALL_FAILED, fault=why), account)
     return (yield from _perform(event, number))
 
@@ -125,7 +125,9 @@ def _perform(event: CGet | CMove, number: int) -> Service[Result]:
             case Raised(error):
                 return _final(event, fault(event, error), account, failures)
             case Cancelled(item):
-                return _final(event, _after_cancel(item, account), account, failures)
+                # That the rest is missing is no fault then.
+                ended = evolve(_accounted(after_cancel(item), account), fault="")
+                return _final(event, ended, account, failures)
             case Done() | None:
                 return _final(event, _complete(account), account, failures)
             case Value(item):
@@ -149,27 +151,15 @@ def _complete(account: Account) -> Outcome:
     return Outcome(account.final_status, fault=missing if account.remaining else "")
 
 
-def _status_of(item: Any) -> Outcome:
-    given = pair(item)
-    if given is None:
-        return Outcome(
-            STATUS_UNUSABLE, fault=f"the handler gave {type(item).__name__} instead of a status and an instance"
-        )
-    return outcome_of(given[0])
-
-
 def _ended(item: Any, account: Account) -> Outcome | None:
     """The final outcome, if an item means that."""
-    outcome = _status_of(item)
-    if outcome.code == SUCCESS:
-        return evolve(_complete(account), elements=outcome.elements)
-    return None if outcome.code in PENDING else outcome
+    outcome = status_of(item)
+    return None if outcome.code in PENDING else _accounted(outcome, account)
 
 
-def _after_cancel(item: Any, account: Account) -> Outcome:
-    """A final status of the handler stands, an instance that comes too late is dropped; that little is no fault."""
-    ended = None if _status_of(item).fault else _ended(item, account)
-    return Outcome(CANCEL) if ended is None else evolve(ended, fault="")
+def _accounted(outcome: Outcome, account: Account) -> Outcome:
+    """A success is what the account says, whatever the handler thinks; its other final statuses stand."""
+    return evolve(_complete(account), elements=outcome.elements) if outcome.code == SUCCESS else outcome
 
 
 def _number(reply: Reply, event: CGet | CMove, operation: str) -> int | Outcome:

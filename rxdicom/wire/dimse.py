@@ -6,7 +6,9 @@ command set is always implicit VR little endian, group 0000 (PS3.7 §6.3.1).
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from struct import Struct, error, iter_unpack, pack, unpack_from
+from functools import partial
+from io import BytesIO
+from struct import Struct, calcsize, error, iter_unpack, pack
 from typing import Any, Generic, TypeVar, overload
 
 from attrs import field, frozen
@@ -22,6 +24,7 @@ MAX_COMMAND_SET = 65536
 """Bytes of a command set that are accepted; real ones have about 200."""
 
 _ELEMENT = Struct("<HHI")
+_GROUP_LENGTH = Struct("<HHII")
 _T = TypeVar("_T")
 
 
@@ -64,6 +67,10 @@ class Command(IntEnum):
         'N-EVENT-REPORT-RQ'
         """
         return self.name.replace("_", "-")
+
+
+_KINDS = {int(each): each for each in Command}
+_NAMES = {int(each): each.message_name for each in Command}
 
 
 class Element(Generic[_T]):
@@ -127,12 +134,12 @@ class Message:
     @property
     def kind(self) -> Command:
         """Which of the 23 messages this is."""
-        return Command(self.command["CommandField"])
+        return _KINDS[self.command["CommandField"]]
 
     @property
     def name(self) -> str:
         """As the standard writes it, e.g. ``C-STORE-RQ``."""
-        return self.kind.message_name
+        return _NAMES[self.command["CommandField"]]
 
     @property
     def is_response(self) -> bool:
@@ -142,6 +149,11 @@ class Message:
     def has_dataset(self) -> bool:
         return self.command.get("CommandDataSetType", NO_DATASET) != NO_DATASET
 
+    @property
+    def DataSet(self) -> BytesIO | None:
+        """The encoded dataset, a new stream each time, None if there is none; pynetdicom's name for it."""
+        return None if self.data is None else BytesIO(self.data.read())
+
     def __repr__(self) -> str:
         # Identifiers of patients are in the dataset only, and that shows its size.
         shown = {key: value for key, value in self.command.items() if key != "CommandField"}
@@ -149,7 +161,6 @@ class Message:
 
 
 ELEMENTS: dict[str, Element[Any]] = {key: each for key, each in vars(Message).items() if isinstance(each, Element)}
-_BY_NUMBER = {each.number: each for each in ELEMENTS.values()}
 
 
 def _row(required: str, optional: str = "", *, dataset: str = "never") -> tuple[frozenset[str], frozenset[str], str]:
@@ -227,113 +238,123 @@ def message(kind: Command, context_id: int = 0, data: Encoded | None = None, **e
 def encode_command_set(command: Mapping[str, Any]) -> bytes:
     """The command set in the order of its tags, with its group length first."""
     try:
-        body = b"".join(
-            [
-                _encode_element(element, command[keyword])
-                for keyword, element in ELEMENTS.items()
-                if keyword in command and element.number
-            ]
-        )
+        body = b"".join([encode(command[keyword]) for keyword, encode in _ENCODERS if keyword in command])
     except (error, UnicodeEncodeError, TypeError, AttributeError) as reason:
         raise ArgumentError(f"a command element cannot be encoded: {reason}") from None
-    return pack("<HHII", 0, 0, 4, len(body)) + body
+    return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
 
 
-def _encode_element(element: Element[Any], value: Any) -> bytes:
-    encoded = _PACK[element.vr](value)
-    return _ELEMENT.pack(0, element.number, len(encoded)) + encoded
+def _number_encoder(number: int, layout: str) -> Callable[[Any], bytes]:
+    """One call of C for header and value: numbers are most of a command set."""
+    whole = Struct("<HHI" + layout)
+    return partial(whole.pack, 0, number, calcsize("<" + layout))
 
 
-def _pack_us(value: int) -> bytes:
-    return pack("<H", value)
+def _bytes_encoder(number: int, encode_value: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    def encode(value: Any) -> bytes:
+        encoded = encode_value(value)
+        return _ELEMENT.pack(0, number, len(encoded)) + encoded
+
+    return encode
 
 
-def _pack_ul(value: int) -> bytes:
-    return pack("<I", value)
-
-
-def _pack_ui(value: str) -> bytes:
+def _encode_ui(value: str) -> bytes:
     encoded = value.encode("ascii")
     return encoded + b"\0" if len(encoded) & 1 else encoded
 
 
-def _pack_text(value: str) -> bytes:
+def _encode_text(value: str) -> bytes:
     encoded = value.encode("ascii", "replace")
     return encoded + b" " if len(encoded) & 1 else encoded
 
 
-def _pack_at(value: tuple[int, ...]) -> bytes:
+def _encode_at(value: tuple[int, ...]) -> bytes:
     return b"".join(pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value)
 
 
-_PACK: dict[str, Callable[[Any], bytes]] = {
-    "US": _pack_us,
-    "UL": _pack_ul,
-    "UI": _pack_ui,
-    "AE": _pack_text,
-    "LO": _pack_text,
-    "AT": _pack_at,
+_ENCODER_OF_VR: dict[str, Callable[[int], Callable[[Any], bytes]]] = {
+    "US": lambda number: _number_encoder(number, "H"),
+    "UL": lambda number: _number_encoder(number, "I"),
+    "UI": lambda number: _bytes_encoder(number, _encode_ui),
+    "AE": lambda number: _bytes_encoder(number, _encode_text),
+    "LO": lambda number: _bytes_encoder(number, _encode_text),
+    "AT": lambda number: _bytes_encoder(number, _encode_at),
 }
+_ENCODERS = tuple((keyword, _ENCODER_OF_VR[each.vr](each.number)) for keyword, each in ELEMENTS.items() if each.number)
 
 
-def decode_command_set(data: bytes | bytearray) -> dict[str, Any]:
+def decode_command_set(data: bytes | bytearray | memoryview) -> dict[str, Any]:
     """The elements of a command set by keyword; unknown ones are skipped, the group length is not needed.
 
     Raises :class:`~rxdicom.errors.PeerProtocolError` for what cannot be a command set, or not be answered.
     """
     command: dict[str, Any] = {}
+    data = bytes(data)
     position, end = 0, len(data)
     while position < end:
         if end - position < 8:
             raise PeerProtocolError(f"{end - position} stray bytes at the end of a command set", 6)
         group, number, length = _ELEMENT.unpack_from(data, position)
         position += 8
-        if group or length > end - position:
+        if length > end - position:
             raise PeerProtocolError(f"not a command element: ({group:04X},{number:04X}) of {length} bytes", 6)
-        element = _BY_NUMBER.get(number)
-        if element is not None and (value := _UNPACK[element.vr](data, position, length)) is not None:
-            command[element.keyword] = value
+        # Some peers have the identifier of a response here, the list of failed instances for example.
+        row = None if group else _DECODERS.get(number)
+        if row is not None:
+            keyword, decode = row
+            if length == 2 and decode is _decode_us:
+                command[keyword] = _US.unpack_from(data, position)[0]
+            elif (value := decode(data, position, length)) is not None:
+                command[keyword] = value
         position += length
     _check_received(command)
     return command
 
 
 def _check_received(command: Mapping[str, Any]) -> None:
-    try:
-        kind = Command(command.get("CommandField", 0))
-    except ValueError:
-        raise PeerProtocolError(f"a command set with Command Field {command.get('CommandField')}", 6) from None
-    if missing := _REQUIRED_TO_RECEIVE[kind] - command.keys():
-        raise PeerProtocolError(f"{kind.message_name} without {', '.join(sorted(missing))}", 6)
+    required = _REQUIRED_TO_RECEIVE.get(command.get("CommandField", 0))
+    if required is None:
+        raise PeerProtocolError(f"a command set with Command Field {command.get('CommandField')}", 6)
+    if not required <= command.keys():
+        missing = ", ".join(sorted(required - command.keys()))
+        raise PeerProtocolError(f"{_NAMES[command['CommandField']]} without {missing}", 6)
 
 
-def _unpack_number(layout: str, width: int) -> Callable[[bytes, int, int], int | None]:
-    def unpack(data: bytes, position: int, length: int) -> int | None:
-        if length and length < width:
-            raise PeerProtocolError(f"a number of {length} bytes in a command set", 6)
-        return unpack_from(layout, data, position)[0] if length else None
+def _number_decoder(layout: str) -> Callable[[bytes, int, int], int | None]:
+    value = Struct(layout)
 
-    return unpack
+    def decode(data: bytes, position: int, length: int) -> int | None:
+        if length < value.size:
+            if length:
+                raise PeerProtocolError(f"a number of {length} bytes in a command set", 6)
+            return None
+        return value.unpack_from(data, position)[0]
 
-
-def _unpack_ui(data: bytes, position: int, length: int) -> str:
-    return clean_uid(bytes(data[position : position + length]))
-
-
-def _unpack_text(data: bytes, position: int, length: int) -> str:
-    return data[position : position + length].decode("ascii", "backslashreplace").strip(" \0")
+    return decode
 
 
-def _unpack_at(data: bytes, position: int, length: int) -> tuple[int, ...]:
-    whole = bytes(data[position : position + length - length % 4])
+def _decode_ui(data: bytes, position: int, length: int) -> str:
+    return clean_uid(data[position : position + length])
+
+
+def _decode_text(data: bytes, position: int, length: int) -> str:
+    return str(data[position : position + length], "ascii", "backslashreplace").strip(" \0")
+
+
+def _decode_at(data: bytes, position: int, length: int) -> tuple[int, ...]:
+    whole = data[position : position + length - length % 4]
     return tuple(group << 16 | number for group, number in iter_unpack("<HH", whole))
 
 
-_UNPACK: dict[str, Callable[[Any, int, int], Any]] = {
-    "US": _unpack_number("<H", 2),
-    "UL": _unpack_number("<I", 4),
-    "UI": _unpack_ui,
-    "AE": _unpack_text,
-    "LO": _unpack_text,
-    "AT": _unpack_at,
+_US = Struct("<H")
+_decode_us = _number_decoder("<H")
+
+_DECODER_OF_VR: dict[str, Callable[[Any, int, int], Any]] = {
+    "US": _decode_us,
+    "UL": _number_decoder("<I"),
+    "UI": _decode_ui,
+    "AE": _decode_text,
+    "LO": _decode_text,
+    "AT": _decode_at,
 }
+_DECODERS = {each.number: (keyword, _DECODER_OF_VR[each.vr]) for keyword, each in ELEMENTS.items()}

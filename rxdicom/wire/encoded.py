@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
+from rxdicom.errors import DatasetError
+
 
 class Source(Protocol):
     """Bytes to be sent, read at most a run at a time."""
@@ -81,6 +83,16 @@ class Encoded:
         self._lock = threading.Lock()
         self._outcome: tuple[Any, Exception | None] | None = None
         self._traceback: TracebackType | None = None
+
+    def read(self) -> bytes | bytearray:
+        """The bytes, from where they are. Raises :class:`~rxdicom.errors.DatasetError` if they were not kept."""
+        if self.data is not None:
+            return self.data
+        if self.path is None:
+            raise DatasetError(f"the dataset was not kept: {self.error}")
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
     def decoded(self, decode: Callable[["Encoded"], Any]) -> Any:
         """What ``decode`` makes of this, computed at the first call only."""

@@ -1,12 +1,14 @@
 """Fragmentation (PS3.8 Annex E, PS3.7 Annex F): a message as runs of P-DATA-TF PDUs, made while they are sent."""
 
 from collections.abc import Generator, Iterator
+from struct import Struct
 
 from rxdicom.errors import ArgumentError
 from rxdicom.wire.dimse import Message, encode_command_set
 from rxdicom.wire.encoded import Source
 from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
 
+_HEADERS = Struct(HEADER.format + PDV_HEADER.format.removeprefix(">"))
 OVERHEAD = HEADER_SIZE + PDV_HEADER.size
 """Bytes of headers in front of each fragment that is sent alone in its PDU."""
 RUN_SIZE = 270336
@@ -34,6 +36,8 @@ def command_pdus(message: Message, maximum_length: int) -> bytes:
     """The command set of a message as one or more P-DATA-TF."""
     command = encode_command_set(message.command)
     step = fragment_length(maximum_length)
+    if len(command) <= step:
+        return fragment_header(len(command), message.context_id, _COMMAND | _LAST) + command
     pieces = [command[at : at + step] for at in range(0, len(command), step)]
     return b"".join(
         fragment_header(len(piece), message.context_id, _COMMAND | (_LAST if index == len(pieces) - 1 else 0)) + piece
@@ -43,7 +47,7 @@ def command_pdus(message: Message, maximum_length: int) -> bytes:
 
 def fragment_header(length: int, context_id: int, control: int) -> bytes:
     """The headers, of PDU and PDV, in front of a fragment of ``length`` bytes."""
-    return HEADER.pack(P_DATA_TF, length + PDV_HEADER.size) + PDV_HEADER.pack(length + 2, context_id, control)
+    return _HEADERS.pack(P_DATA_TF, length + PDV_HEADER.size, length + 2, context_id, control)
 
 
 def message_runs(

@@ -953,10 +953,11 @@ with ae.start_server(("127.0.0.1", 0), block=False) as server, ae.associate(*ser
 """
 
 FEW_DESCRIPTORS = """
-import os, resource, sys
+import logging, os, resource, sys
 from rxdicom import AE
 from rxdicom.wire.uids import VERIFICATION
 
+logging.basicConfig()
 ae = AE()
 ae.add_requested_context(VERIFICATION)
 ae.add_supported_context(VERIFICATION)

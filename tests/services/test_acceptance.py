@@ -12,8 +12,15 @@ from rxdicom.events.dispatcher import DEFAULTS
 from rxdicom.events.kinds import EventKind
 from rxdicom.protocol.negotiation import STORAGE_SERVICE_CLASS, propose
 from rxdicom.protocol.policy import Policy, SupportedContext
-from rxdicom.services.acceptance import acceptance
+from rxdicom.service_class import (
+    ServiceClass,
+    StorageManagementServiceClass,
+    StorageServiceClass,
+    UnifiedProcedureStepServiceClass,
+)
+from rxdicom.services.acceptance import Decision, decide
 from rxdicom.services.effects import Call, Raised, Reply, Value
+from rxdicom.sop_class import register_uid
 from rxdicom.wire.items import (
     AsyncOperationsWindow,
     RoleSelection,
@@ -61,13 +68,13 @@ def request(*items: UserItem) -> AssociateRQ:
     return propose("PACS", "MODALITY", [(CT, [IVR]), (PRIVATE, [IVR])], maximum_length=16384, items=items)
 
 
-def decide(
+def decided(
     asked: AssociateRQ, replies: Mapping[EventKind[Any], Reply] | None = None, policy: Policy = POLICY
-) -> tuple[AssociateAC | AssociateRJ, list[Any]]:
+) -> tuple[Decision, list[Any]]:
     """The decision, and the events whose handlers were asked. A handler counts as bound if it has a reply here."""
     bound = replies or {}
     events: list[Any] = []
-    service = acceptance(asked, policy, 8192, bound.__contains__, "the association")
+    service = decide(asked, policy, 8192, bound.__contains__, "the association")
     reply: Reply = None
     try:
         while True:
@@ -77,15 +84,22 @@ def decide(
             kind = effect.event.event
             reply = bound[kind] if kind in bound else Value(DEFAULTS[kind](effect.event))
     except StopIteration as stop:
-        answer = stop.value
-    assert decode_pdu(encode_pdu(answer)) == answer, "whatever was decided can be sent"
-    return answer, events
+        decision: Decision = stop.value
+    assert decode_pdu(encode_pdu(decision.answer)) == decision.answer, "whatever was decided can be sent"
+    return decision, events
+
+
+def answered(
+    asked: AssociateRQ, replies: Mapping[EventKind[Any], Reply] | None = None, policy: Policy = POLICY
+) -> tuple[AssociateAC | AssociateRJ, list[Any]]:
+    decision, events = decided(asked, replies, policy)
+    return decision.answer, events
 
 
 def accepted(
     asked: AssociateRQ, replies: Mapping[EventKind[Any], Reply] | None = None, policy: Policy = POLICY
 ) -> AssociateAC:
-    answer, _ = decide(asked, replies, policy)
+    answer, _ = answered(asked, replies, policy)
     assert isinstance(answer, AssociateAC)
     return answer
 
@@ -106,7 +120,7 @@ def accepted(
     ],
 )
 def test_handlers_are_asked_only_about_what_was_proposed(items: tuple[UserItem, ...], asked: list[object]) -> None:
-    answer, events = decide(request(*items))
+    answer, events = answered(request(*items))
     assert [event.event for event in events] == asked
     assert isinstance(answer, AssociateAC)
     assert {each.item_type for each in answer.user_information} == {0x51, 0x52, 0x55}, "the defaults answer nothing"
@@ -115,7 +129,7 @@ def test_handlers_are_asked_only_about_what_was_proposed(items: tuple[UserItem, 
 
 def test_what_the_handlers_are_told() -> None:
     asked = request(PASSCODE, *EVERY_ITEM[1:], SOPClassExtended(MR, b""))
-    _, [user, window, extended, common] = decide(asked)
+    _, [user, window, extended, common] = answered(asked)
     assert all(event.assoc == "the association" and event.associate is asked for event in (user, window))
     assert (user.user_id_type, user.primary_field, user.secondary_field) == (2, b"doe", SECRET)
     assert user.positive_response_requested is True
@@ -126,13 +140,13 @@ def test_what_the_handlers_are_told() -> None:
 
 
 def test_a_second_field_is_that_of_a_passcode_only() -> None:
-    _, [event] = decide(request(UserIdentity(1, False, b"doe", b"stray")))
+    _, [event] = answered(request(UserIdentity(1, False, b"doe", b"stray")))
     assert event.secondary_field is None
 
 
 def test_a_request_that_the_rules_reject_asks_nobody() -> None:
     for policy in (Policy(require_called_aet="OTHER"), Policy(require_calling_aet=("OTHER",))):
-        answer, events = decide(request(*EVERY_ITEM), policy=policy)
+        answer, events = answered(request(*EVERY_ITEM), policy=policy)
         assert isinstance(answer, AssociateRJ)
         assert events == []
 
@@ -168,7 +182,7 @@ _RANGES: dict[str, Reply] = {
 def test_a_nonsensical_identity_answer_refuses(reply: Reply) -> None:
     for identity in (NAME, PASSCODE, TICKET):
         for policy in (POLICY, REQUIRED):
-            assert decide(request(identity), {USER: reply}, policy)[0] == REFUSED
+            assert answered(request(identity), {USER: reply}, policy)[0] == REFUSED
 
 
 def is_image_storage(uid: str) -> bool:
@@ -210,7 +224,7 @@ def test_an_identity_that_is_accepted(identity: UserIdentity, reply: Any, respon
     [(False, None), (False, b"x"), (True, "text"), (True, 5), (1, None), ("yes", None), (True, bytearray(b"x"))],
 )
 def test_an_identity_that_is_refused(reply: Any) -> None:
-    assert decide(request(TICKET), {USER: Value(reply)})[0] == REFUSED
+    assert answered(request(TICKET), {USER: Value(reply)})[0] == REFUSED
 
 
 @pytest.mark.parametrize(
@@ -238,7 +252,7 @@ def test_an_identity_fails_closed(
     items: tuple[UserIdentity, ...], is_bound: bool, policy: Policy, asked: int, result: type
 ) -> None:
     """A handler that would accept anything is not even asked about what cannot be checked."""
-    answer, events = decide(request(*items), {USER: Value((True, None))} if is_bound else {}, policy)
+    answer, events = answered(request(*items), {USER: Value((True, None))} if is_bound else {}, policy)
     assert type(answer) is result
     assert len(events) == asked
     assert isinstance(answer, AssociateAC) or answer == REFUSED
@@ -279,6 +293,36 @@ def test_common_extended_makes_storage_of_an_unknown_class() -> None:
         assert not answer.items_of(SOPClassCommonExtended)
 
 
+@pytest.mark.parametrize(
+    ("proposed", "service_uid", "replied", "known"),
+    [
+        pytest.param(PRIVATE, STORAGE_SERVICE_CLASS, True, {PRIVATE: StorageServiceClass}, id="storage"),
+        pytest.param(PRIVATE, "1.2.840.10008.5.1.4.34.6", True, {PRIVATE: UnifiedProcedureStepServiceClass}, id="UPS"),
+        pytest.param(PRIVATE, STORAGE_SERVICE_CLASS, False, {}, id="not accepted by the handler"),
+        pytest.param(PRIVATE, "1.2.3.4", True, {}, id="a private service class"),
+        pytest.param(PRIVATE, "", True, {}, id="no service class"),
+        pytest.param("1.2.840.10008.1.1", STORAGE_SERVICE_CLASS, True, {}, id="a SOP class of the standard"),
+        pytest.param("1.2.3.9", STORAGE_SERVICE_CLASS, True, {}, id="a registered SOP class"),
+    ],
+)
+def test_common_extended_tells_the_service_class_of_an_unknown_class(
+    proposed: str, service_uid: str, replied: bool, known: dict[str, ServiceClass]
+) -> None:
+    """Of an unknown one only: what is known of a SOP class does not depend on what a peer says of it."""
+    register_uid("1.2.3.9", "AcceptanceTestManagement", StorageManagementServiceClass)
+    item = SOPClassCommonExtended(proposed, service_uid)
+    decision, _ = decided(request(item), {COMMON: Value({proposed: item} if replied else {})})
+    assert isinstance(decision.answer, AssociateAC)
+    assert decision.services == known
+
+
+def test_whom_the_rules_reject_nothing_is_learnt_of() -> None:
+    item = SOPClassCommonExtended(PRIVATE, STORAGE_SERVICE_CLASS)
+    refused = Policy(require_called_aet="OTHER")
+    for asked, policy in ((request(item), refused), (request(item), REQUIRED)):
+        assert decided(asked, {COMMON: Value({PRIVATE: item})}, policy)[0].services == {}
+
+
 @pytest.mark.parametrize("size", [65535 - 4 - 2 - len(CT) + 1, 70_000, 1_000_000])
 def test_an_extended_answer_that_does_not_fit(size: int) -> None:
     """It is left out, and the association comes about."""
@@ -295,8 +339,8 @@ def test_extended_answers_that_fit_alone_but_not_together() -> None:
 
 def test_a_server_response_that_does_not_fit() -> None:
     """The identity was to be confirmed and cannot be: it is refused."""
-    assert decide(request(TICKET), {USER: Value((True, bytes(65_534)))})[0] == REFUSED
-    assert decide(request(TICKET), {USER: Value((True, bytes(100_000)))})[0] == REFUSED
+    assert answered(request(TICKET), {USER: Value((True, bytes(65_534)))})[0] == REFUSED
+    assert answered(request(TICKET), {USER: Value((True, bytes(100_000)))})[0] == REFUSED
     fitting = Value((True, bytes(60_000)))
     answer = accepted(request(TICKET, EVERY_ITEM[2]), {USER: fitting, EXTENDED: Value({CT: bytes(9_000)})})
     assert answer.item_of(UserIdentityResponse) == UserIdentityResponse(bytes(60_000))
@@ -317,7 +361,7 @@ _REPLIES = st.builds(Value, _VALUES) | st.builds(Raised, st.builds(ValueError))
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys((USER, WINDOW, EXTENDED, COMMON), _REPLIES)))
 def test_whatever_handlers_answer(replies: dict[EventKind[Any], Reply]) -> None:
     """One answer that can be sent; accepted only if the identity was, and nothing in it that was not proposed."""
-    answer, events = decide(request(*EVERY_ITEM), replies, REQUIRED)
+    answer, events = answered(request(*EVERY_ITEM), replies, REQUIRED)
     identity = replies.get(USER)
     if isinstance(answer, AssociateRJ):
         assert answer == REFUSED

@@ -247,17 +247,30 @@ def expected(rows: list[Row], cancelled_at: int | None) -> tuple[int, int]:
     return 0xFE00 if cancelled else 0x0000, len(rows)
 
 
+AT_ONCE: list[tuple[Handler, int]] = [
+    (raising(ValueError("x")), 0xC311),
+    (raising(DatasetError("x")), 0xC310),
+    (returning(None), 0xC311),
+    (returning(0xFF00), 0xC311),
+]
+"""Handlers that fail before their first item, and the status of that."""
 _rows = st.lists(st.sampled_from(ROWS[:2]), max_size=4).flatmap(
     lambda matches: st.lists(st.sampled_from(ROWS), max_size=3).map(lambda rest: matches + rest)
 )
 
 
 @MANY
-@given(_rows, st.none() | st.integers(0, 7))
-@example([], 0)
-@example([ROWS[0]], 1)
-def test_one_final_response_whatever_the_handler_does(rows: list[Row], cancelled_at: int | None) -> None:
-    done = played(*(item for item, _, _ in rows), cancelled_at=cancelled_at)
-    assert (done.status, len(done.pending)) == expected(rows, cancelled_at)
+@given(_rows, st.none() | st.integers(0, 7), st.none() | st.sampled_from(AT_ONCE), st.booleans())
+@example([], 0, None, False)
+@example([ROWS[0]], 1, None, True)
+def test_one_final_response_whatever_the_handler_does(
+    rows: list[Row], cancelled_at: int | None, at_once: tuple[Handler, int] | None, as_list: bool
+) -> None:
+    """It gives matches, statuses and faults one by one or in a list, raises at any point, is cancelled at any point."""
+    items = [item for item, _, _ in rows]
+    handler = returning(items) if as_list and not any(kind == "raise" for _, _, kind in rows) else yielding(*items)
+    done = handled(handler if at_once is None else at_once[0], cancelled_at=cancelled_at)
+    status, matches = expected(rows, cancelled_at) if at_once is None else (at_once[1], 0)
+    assert (done.status, len(done.pending)) == (status, matches)
     assert all(each.has_dataset for each in done.pending)
     assert not done.response.has_dataset

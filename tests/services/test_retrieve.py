@@ -496,6 +496,18 @@ class Script:
     outcomes: tuple[int, ...]
     cancelled_at: int | None
     reachable: bool
+    at_once: Row | None = None
+    """What it does instead of giving anything."""
+    as_list: bool = False
+
+    @property
+    def handler(self) -> Handler:
+        if self.at_once is not None:
+            failing, _, _ = self.at_once
+            return failing
+        items = [item for item, _, _ in self.start]
+        listed = self.as_list and not any(what == "raise" for _, _, what in self.start)
+        return returning(items) if listed else yielding(*items)
 
     @property
     def announced(self) -> int:
@@ -510,6 +522,8 @@ class Script:
 def before_the_account(script: Script) -> Expected | None:
     """By the table of faults; None if it comes to an account."""
     nothing: tuple[int | None, ...] = (None,) * 4
+    if script.at_once is not None:
+        return script.at_once[1], nothing, 0
     missing = [0xC514, 0xC513] if script.kind is MOVE else [0xC413]
     for position, without in enumerate(missing):
         if position == len(script.start):
@@ -552,6 +566,16 @@ def expected(script: Script) -> Expected:
     return end(0x0000)
 
 
+def failing_at_once(kind: Kind) -> list[Row]:
+    """Handlers that fail when they are called."""
+    return [
+        (raising(ValueError("x")), kind.raises, "raise"),
+        (raising(DatasetError("x")), kind.undecodable, "raise"),
+        (returning(None), kind.raises, "fault"),
+        (returning(3), kind.raises, "fault"),
+    ]
+
+
 @st.composite
 def scripts(draw: st.DrawFn) -> Script:
     """Good beginnings most of the time, so that it comes to sub-operations."""
@@ -572,7 +596,9 @@ def scripts(draw: st.DrawFn) -> Script:
     rows = rows[: draw(st.sampled_from([0, 1, *[99] * 12]))]
     outcomes = draw(st.lists(st.sampled_from(sorted(ENDINGS)), min_size=6, max_size=6))
     cancelled_at = draw(st.none() | st.integers(0, 7))
-    return Script(kind, tuple(rows), tuple(outcomes), cancelled_at, draw(st.sampled_from([True, True, True, False])))
+    reachable = draw(st.sampled_from([True, True, True, False]))
+    at_once = draw(st.sampled_from([None] * 9 + [*failing_at_once(kind)]))
+    return Script(kind, tuple(rows), tuple(outcomes), cancelled_at, reachable, at_once, draw(st.booleans()))
 
 
 _ALL_GOOD = Script(
@@ -588,8 +614,7 @@ _ALL_GOOD = Script(
 def test_one_final_response_whatever_happens(script: Script) -> None:
     opened = None if script.reachable else Raised(ConnectionFailed("refused"))
     stored = ended(*script.outcomes)
-    handler = yielding(*(item for item, _, _ in script.start))
-    done = script.kind.handled(handler, stored=stored, cancelled_at=script.cancelled_at, opened=opened)
+    done = script.kind.handled(script.handler, stored=stored, cancelled_at=script.cancelled_at, opened=opened)
     status, wanted, performed = expected(script)
     assert (done.status, counters(done.response), len(done.stored)) == (status, wanted, performed)
     assert done.failed_list == [each.sop_instance_uid for each in stored[:performed] if ENDINGS[each.status] == 1]

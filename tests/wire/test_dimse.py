@@ -245,6 +245,8 @@ _ID = h("0000 1001 02000000 0700")
         (_ID + _FIELD, {}),
         (_FIELD + h("0000 1001 02000000 0100") + _ID, {}),
         (h("0000 0100 04000000 FFFFFFFF") + _FIELD + _ID + h("0000 5008 00000000") + h("0000 FFFF 01000000 41"), {}),
+        # with elements of a dataset, whose numbers would be those of command elements
+        (_FIELD + _ID + h("0800 0000 04000000 0A000000") + h("0800 0007 02000000 0100"), {}),
         # UIDs: padded with NUL, space, nothing; leading zeros; longer than 64; empty; not ASCII
         (_FIELD + _ID + h("0000 0200 06000000") + b"1.2\0\0\0", {"AffectedSOPClassUID": "1.2"}),
         (_FIELD + _ID + h("0000 0200 04000000") + b"1.2 ", {"AffectedSOPClassUID": "1.2"}),
@@ -277,7 +279,6 @@ def test_what_slightly_wrong_peers_send_is_understood(data: bytes, expected: dic
         _FIELD,
         _ID,
         _FIELD + _ID + b"\0" * 7,
-        _FIELD + _ID + h("0800 0500 00000000"),  # a dataset's element
         _FIELD + _ID + h("0000 0007 03000000 0200"),  # beyond the end
         _FIELD + _ID + h("0000 0007 FFFFFFFF 0200"),
         _FIELD + _ID + h("0000 0007 01000000 02"),

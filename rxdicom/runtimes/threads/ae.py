@@ -129,7 +129,11 @@ class AE(Entity):
             if context.check_hostname and not hostname:
                 # An SSLObject would leave the check out then, without a word.
                 hostname = addr
-            transport = TLSTransport(sock, context, hostname, server=False)
+            try:
+                transport = TLSTransport(sock, context, hostname, server=False)
+            except (ssl.SSLError, ValueError) as error:
+                sock.close()
+                raise ArgumentError(f"tls_args: not a context for clients, or no host name for it: {error}") from error
             try:
                 transport.handshake(None if timeouts.tls is None else time.monotonic() + timeouts.tls)
             except BaseException:

@@ -1,9 +1,9 @@
 """The association of the blocking runtime: what users hold, as SCU and as SCP."""
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import frozen
@@ -21,7 +21,9 @@ from rxdicom.errors import (
 from rxdicom.events.bindings import Bindings
 from rxdicom.events.dispatcher import Dispatcher, Handler
 from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
+from rxdicom.events.journal import observers
 from rxdicom.events.kinds import EventKind
+from rxdicom.log import concerning
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.fsm import State
 from rxdicom.protocol.negotiation import NegotiatedContext
@@ -32,10 +34,12 @@ from rxdicom.runtimes.files import SinkFactory, forget
 from rxdicom.runtimes.publisher import Publisher
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.driver import Dial
+from rxdicom.runtimes.threads.inbox import Inbox
 from rxdicom.runtimes.threads.performer import Performer
 from rxdicom.runtimes.threads.requests import Requests
 from rxdicom.runtimes.threads.transport import Transport
-from rxdicom.wire.dimse import Message
+from rxdicom.service_class import ServiceClass
+from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.items import UserIdentity, UserItem
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
@@ -109,6 +113,7 @@ class Association(Requests):
         self._answer = answer
         self._on_over = on_over
         self._bindings = Bindings(setup.handlers)
+        self._bindings.bind_all(observers())
         self._publisher = Publisher(self, (self._bindings.hub, *setup.hubs))
         self._sinks = SinkFactory(setup.limits, setup.spool_folder, "")
         self._protocol = Protocol(
@@ -116,6 +121,7 @@ class Association(Requests):
         )
         self._connection = Connection(self._protocol, self, setup.timeouts, f"rxdicom-{setup.name}")
         super().__init__(self._protocol, self._connection, setup.timeouts, convert=setup.convert)
+        self._inbox = Inbox(f"rxdicom-{setup.name}", self._performed, self._connection.wake_reader)
         self._performer = Performer(
             self, self._connection, self._protocol, self._bindings.dispatcher, setup.dial, setup.requested
         )
@@ -125,6 +131,8 @@ class Association(Requests):
         self._abort_wanted = False
         # An observer has held up this association for too long: it waits for none any more.
         self._gave_up = False
+        self.service_classes: Mapping[str, ServiceClass] = {}
+        """Of SOP classes that nobody registered: what the requestor said by SOP Class Common Extended items."""
         self._outcome: Exception | None = None
         self._settled = threading.Event()
         self._streams: EventStreams | None = None
@@ -132,7 +140,7 @@ class Association(Requests):
         self.is_released = False
         self.is_aborted = False
         self.is_rejected = False
-        self._log = logging.LoggerAdapter(logging.getLogger("rxdicom"), {"association": self.name})
+        self._log = concerning(self)
 
     # ---- what it is
 
@@ -309,13 +317,21 @@ class Association(Requests):
         aborting, when the peer does not answer.
         """
         self._operations.room(ending=True)
+        if self.is_current or in_observer():
+            self._request_release()
+        else:
+            # What the peer has asked for is answered before the end.
+            self._inbox.put_last(self._request_release)
+        self._connection.wake_reader()
+        if not in_observer():
+            self._wait_until_over()
+
+    def _request_release(self) -> None:
         if self._protocol.state is State.ESTABLISHED:
             try:
                 self._connection.perform(self._protocol.release, may_wait=not in_observer())
             except StateError:
                 self._log.debug("not released: the peer was faster")
-        if not in_observer():
-            self._wait_until_over()
 
     def _wait_until_over(self) -> None:
         seconds = self._setup.timeouts.release
@@ -381,12 +397,12 @@ class Association(Requests):
     def watched(self) -> int:
         return self._publisher.mask
 
-    def publish(self, produced: list[Produced]) -> None:
+    def publish(self, produced: list[Produced]) -> bool:
         for notice, values in produced:
             react = _REACTIONS.get(notice)
             if react is not None:
                 react(self, *values)
-        self._publisher.publish_all(produced)
+        return self._publisher.publish_all(produced)
 
     def deliver(self, *, may_wait: bool = True) -> None:
         seconds = self._setup.timeouts.observer if may_wait and not self._gave_up else 0.0
@@ -396,38 +412,26 @@ class Association(Requests):
 
     def handle(self, produced: list[Produced]) -> None:
         for notice, values in produced:
-            match notice:
-                case Notice.DIMSE_RECV:
-                    self._received(*values)
-                case Notice.MESSAGE_SENT:
-                    self._operations.sent(*values)
-                case Notice.SEND_FAILED:
-                    self._not_sent(*values)
-                case Notice.REQUESTED if self.is_acceptor:
-                    self._requested()
-                case Notice.RELEASE_INDICATED:
-                    self._respond_to_release()
-                case Notice.ESTABLISHED:
-                    self._settled.set()
-                case Notice.REJECTED | Notice.ABORTED | Notice.RELEASED:
-                    self._operations.fail_all(self._over())
-                    self._settled.set()
-                case Notice.WARNING:
-                    self._log.warning("%s: %s", self.name, *values)
-                case _:
-                    pass
+            act = _ACTIONS.get(notice)
+            if act is not None:
+                act(self, *values)
+
+    def work(self) -> None:
+        self._inbox.work()
+
+    def is_alone(self) -> bool:
+        return self._operations.is_alone()
 
     def next_deadline(self) -> float | None:
         return self._operations.next_deadline()
 
     def handle_timeout(self, now: float) -> None:
-        for exchange in self._operations.overdue(now):
-            exchange.end(TimedOut("response", self._setup.timeouts.response))
-            self._operations.remove(exchange)
+        if self._operations.end_overdue(now):
             self.abandon("timed out in phase 'response'")
 
     def lost(self) -> None:
         self._performer.stop()
+        self._inbox.stop()
         if self._outcome is None:
             failure = self._connection.failure
             known = isinstance(failure, ConnectionFailed | TimedOut)
@@ -442,10 +446,21 @@ class Association(Requests):
     def _received(self, message: Message) -> None:
         if message.is_response:
             if not self._operations.complete(message):
-                self._log.warning("%s: a response to message %s, which is not outstanding", self.name, message)
+                self._log.warning("a response to message %s, which is not outstanding", message)
                 forget(message.data)
+        elif message.kind is Command.C_CANCEL_RQ:
+            self._performer.cancel(message)
+        elif self._inbox.admits(reader=self._connection.in_reader):
+            self._inbox.put(partial(self._performer.perform, message))
         else:
-            self._performer.perform(message)
+            forget(message.data)
+            self.abandon("the peer sent more requests than its window allows")
+
+    def _performed(self) -> int:
+        return self._protocol.negotiated.performed
+
+    def _sent(self, message: Message) -> None:
+        self._operations.sent(message)
 
     def _not_sent(self, message: Message, error: Exception) -> None:
         if message.is_response:
@@ -453,15 +468,21 @@ class Association(Requests):
         else:
             self._operations.failed(message, error)
 
+    def _release_indicated(self) -> None:
+        # Behind the answers to earlier requests; but who performs one and waits for a response gets none any more.
+        if self._connection.in_reader and not self._inbox.is_pending:
+            self._respond_to_release()
+        else:
+            self._inbox.put_last(self._respond_to_release)
+
     def _respond_to_release(self) -> None:
         try:
             self._connection.perform(self._protocol.release_response)
         except StateError:
-            self._log.debug("%s: no response to a release, it was aborted in between", self.name)
+            self._log.debug("no response to a release, it was aborted in between")
 
-    def _requested(self) -> None:
-        request = self._protocol.request
-        if request is None or self._answer is None:
+    def _requested(self, request: AssociateRQ) -> None:
+        if self._answer is None:
             return
         self._sinks.source_ae_title = request.calling_ae_title
         answer = self._answer(self, request)
@@ -503,6 +524,30 @@ class Association(Requests):
         else:
             self._outcome = AssociationAborted(source, reason, by, cause)
 
+    def _on_settled(self, *_: object) -> None:
+        self._settled.set()
+
+    def _on_ended(self, *_: object) -> None:
+        self._operations.fail_all(self._over())
+        self._settled.set()
+
+    def _on_warning(self, text: str) -> None:
+        self._log.warning("%s", text)
+
+
+_ACTIONS: dict[Notice, Callable[..., None]] = {
+    Notice.DIMSE_RECV: Association._received,  # pyright: ignore[reportPrivateUsage]
+    Notice.MESSAGE_SENT: Association._sent,  # pyright: ignore[reportPrivateUsage]
+    Notice.SEND_FAILED: Association._not_sent,  # pyright: ignore[reportPrivateUsage]
+    Notice.REQUESTED: Association._requested,  # pyright: ignore[reportPrivateUsage]
+    Notice.RELEASE_INDICATED: Association._release_indicated,  # pyright: ignore[reportPrivateUsage]
+    Notice.ESTABLISHED: Association._on_settled,  # pyright: ignore[reportPrivateUsage]
+    Notice.REJECTED: Association._on_ended,  # pyright: ignore[reportPrivateUsage]
+    Notice.ABORTED: Association._on_ended,  # pyright: ignore[reportPrivateUsage]
+    Notice.RELEASED: Association._on_ended,  # pyright: ignore[reportPrivateUsage]
+    Notice.WARNING: Association._on_warning,  # pyright: ignore[reportPrivateUsage]
+}
+"""What is done about a notice, after its observers have seen it."""
 
 _REACTIONS: dict[Notice, Callable[..., None]] = {
     Notice.DIMSE_RECV: Association._on_message,  # pyright: ignore[reportPrivateUsage]

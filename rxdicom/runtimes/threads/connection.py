@@ -1,27 +1,36 @@
-"""The pump of one association: a reader thread, the write turn, the deadlines. It knows bytes and notices only.
+"""The pump of one association: who reads, who writes, the deadlines. It knows bytes and notices only.
 
-Locks, in the order in which they may be taken: the write turn, then the state lock. The state lock is never held
-while the socket is waited for or an observer runs.
+Who has the read turn receives. That is the reader, a thread of the association's own, or, as long as it waits for a
+response, the caller of a request: then no thread hands over to another. Locks, in the order in which they may be taken:
+the read turn, the write turn, the state lock. The state lock is never held while the socket is waited for or an
+observer runs.
 """
 
-import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Protocol as Interface
 
 from rxdicom.errors import RxDicomError, TimedOut
 from rxdicom.protocol.notices import Notice, Produced
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.protocol.protocol import Protocol
-from rxdicom.runtimes.threads.transport import BUFFER_SIZE, Transport, milliseconds, wait
+from rxdicom.runtimes.threads.transport import BUFFER_SIZE, Transport
+from rxdicom.runtimes.threads.waiting import Waiting, wait
 
 _FIRST_BUFFER = 1024
 _LARGER = 16
 _MOST_BEHIND = 1024
 """Answers that may wait behind what another thread is writing, before the reader reads no more."""
+_LEFT_TO_CALLERS = 0.02
+"""Seconds for which the reader leaves the socket alone once a caller has read its response: the next request of a
+series then wakes one thread and not two. What the peer says unasked meanwhile is that much late."""
+
+Step = Callable[[float], list[Produced]]
+"""A call of the protocol with the current time."""
 
 
 class Owner(Interface):
@@ -31,8 +40,11 @@ class Owner(Interface):
         """The mask of notices that somebody observes right now."""
         ...
 
-    def publish(self, produced: list[Produced]) -> None:
-        """Queue the events of ``produced`` and update the state; called under the state lock."""
+    def publish(self, produced: list[Produced]) -> bool:
+        """Queue the events of ``produced`` and update the state; called under the state lock.
+
+        Whether there is anything for observers to see.
+        """
         ...
 
     def deliver(self, *, may_wait: bool) -> None:
@@ -40,7 +52,15 @@ class Owner(Interface):
         ...
 
     def handle(self, produced: list[Produced]) -> None:
-        """Act on ``produced``; called without any lock, after the observers."""
+        """Act on ``produced``, after the observers; whatever takes time is left to :meth:`work`."""
+        ...
+
+    def work(self) -> None:
+        """Do what :meth:`handle` has left; called by the reader, without any lock."""
+        ...
+
+    def is_alone(self) -> bool:
+        """Whether nobody waits for a response but, perhaps, the caller who reads right now."""
         ...
 
     def next_deadline(self) -> float | None:
@@ -56,6 +76,15 @@ class Owner(Interface):
         ...
 
 
+class Waiter(Interface):
+    """What a caller waits for."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the wait is over."""
+        ...
+
+
 class Connection:
     """Moves bytes between a transport and a protocol, and what it produces to its owner."""
 
@@ -65,45 +94,56 @@ class Connection:
         self._timeouts = timeouts
         self._transport: Transport | None = None
         self._lock = threading.Lock()
+        self.failure: Exception | None = None
+        """Why the connection ended, if it was not closed in order."""
+        # ---- writing
         self._write_turn = threading.Lock()
         self._pending: memoryview | None = None
         self._blocked_until: float | None = None
         # A run could not be written, and nobody waits until it can: the reader goes on with it.
         self._left_to_reader = False
         self._behind = 0
-        self._armed: float | None = None
-        self.failure: Exception | None = None
-        """Why the connection ended, if it was not closed in order."""
+        # ---- reading
+        self._name = name
+        self._reader: threading.Thread | None = None
+        self._reader_id = 0
+        self._reader_waits: Waiting | None = None
+        self._read_turn = threading.Lock()
         self._buffer = memoryview(bytearray(_FIRST_BUFFER))
         # Not so at first: after the TLS handshake the engine may hold what the peer sent right behind it.
         self._drained = False
-        self._wake: WakeUp | None = None
-        self._poll = select.poll()
-        self._interest = select.POLLIN
-        self._name = name
-        self._reader: threading.Thread | None = None
+        self._armed: float | None = None
+        self._postponed: deque[Step] = deque()
+        # ---- a caller that reads
+        self._leader = 0
+        self._leader_waits: Waiting | None = None
+        self._left_until = 0.0
+        self._broken: Exception | None = None
 
     def start(self, transport: Transport, first_step: Callable[[], None]) -> None:
         """Start the reader; it takes ``first_step`` before anything else: that has the protocol begin.
 
         Raises :class:`OSError` without a free descriptor and :class:`RuntimeError` without a thread.
         """
-        wake = WakeUp()
+        waits = Waiting()
         reader = threading.Thread(target=self._run, args=(transport, first_step), name=self._name, daemon=True)
-        self._poll.register(transport.fileno(), select.POLLIN)
-        self._poll.register(wake.fileno(), select.POLLIN)
-        self._transport, self._wake, self._reader = transport, wake, reader
+        self._transport, self._reader_waits, self._reader = transport, waits, reader
         try:
             reader.start()
         except RuntimeError:
-            self._transport, self._wake, self._reader = None, None, None
-            wake.close()
+            self._transport, self._reader_waits, self._reader = None, None, None
+            waits.close()
             raise
 
     @property
     def in_reader(self) -> bool:
         """Whether the current thread is the reader."""
-        return self._reader is not None and threading.get_ident() == self._reader.ident
+        return threading.get_ident() == self._reader_id
+
+    @property
+    def in_leader(self) -> bool:
+        """Whether the current thread reads although it is not the reader."""
+        return self._leader == threading.get_ident()
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the reader to end, unless it is the current thread. Whether it has ended."""
@@ -115,82 +155,117 @@ class Connection:
 
     # ---- steps
 
-    def perform(self, step: Callable[[float], list[Produced]], *, may_wait: bool = True) -> None:
+    def perform(self, step: Step, *, may_wait: bool = True) -> None:
         """Take one protocol step, send what it gives to send, tell the observers, act on it.
 
         With ``may_wait`` the caller waits while the peer is slow to read, or an observer is busy; otherwise the reader,
         or who has called that observer, goes on with it.
         """
         with self._lock:
-            self._protocol.watched = self._owner.watched()
-            produced = step(time.monotonic())
-            self._owner.publish(produced)
-            earlier = _is_earlier(self._protocol.next_deadline(), self._armed)
-        self.flush(may_wait=may_wait and not self.in_reader, patient=may_wait)
-        self._settle(produced, patient=may_wait)
+            taken = self._take(step)
+        self._follow(*taken, may_wait=may_wait and not self.in_reader, patient=may_wait)
+
+    def perform_soon(self, step: Step) -> None:
+        """Take one protocol step now if nobody is at another, else have the reader take it. It waits for nothing.
+
+        So a finalizer may call this, though the garbage collector runs it in the middle of anything.
+        """
+        if not self._lock.acquire(blocking=False):
+            self._postponed.append(step)
+            self.wake_reader()
+            return
+        try:
+            taken = self._take(step)
+        finally:
+            self._lock.release()
+        self._follow(*taken, may_wait=False, patient=False)
+
+    def _take(self, step: Step) -> tuple[list[Produced], bool, bool]:
+        """Under the state lock: what the step produced, whether to be seen, and whether a deadline came closer."""
+        self._protocol.watched = self._owner.watched()
+        produced = step(time.monotonic())
+        seen = bool(produced) and self._owner.publish(produced)
+        deadline = self._protocol.next_deadline()
+        return produced, seen, deadline is not None and (self._armed is None or deadline < self._armed)
+
+    def _follow(self, produced: list[Produced], seen: bool, earlier: bool, *, may_wait: bool, patient: bool) -> None:
+        self.flush(may_wait=may_wait, patient=patient)
+        self._settle(produced, seen, patient=patient)
         if earlier or self._protocol.closing:
             self.wake_reader()
 
-    def wake_reader(self) -> None:
-        """Have the reader look again at what it waits for."""
-        if self._wake is not None and not self.in_reader:
-            self._wake.set()
-
-    def _settle(self, produced: list[Produced], *, patient: bool = True) -> None:
-        self._owner.deliver(may_wait=patient)
+    def _settle(self, produced: list[Produced], seen: bool, *, patient: bool = True) -> None:
+        if seen:
+            self._owner.deliver(may_wait=patient)
         if produced:
             self._owner.handle(produced)
+
+    def wake_reader(self) -> None:
+        """Have the reader look again at what it waits for, the socket among it."""
+        self._left_until = 0.0
+        if self._reader_waits is not None and not self.in_reader:
+            self._reader_waits.wake()
+
+    def wake(self, thread: int) -> None:
+        """Have a thread that waits here for a response look again."""
+        if thread == self._reader_id:
+            self.wake_reader()
+        elif thread == self._leader and self._leader_waits is not None and not self.in_leader:
+            self._leader_waits.wake()
 
     # ---- writing
 
     def flush(self, *, may_wait: bool, patient: bool = True) -> None:
         """Write what there is, unless another thread is writing: then that one writes this too.
 
-        ``may_wait`` for the peer, ``patient`` with observers.
+        ``may_wait`` for the peer, and for who is writing; ``patient`` with observers.
         """
         transport = self._transport
         while transport is not None and (self._protocol.wants_to_send or self._pending is not None):
-            if not self._take_turn():
+            if not self._take_write_turn(may_wait):
                 return
             try:
-                done, produced = self._write(transport, may_wait)
+                done, produced, seen = self._write(transport, may_wait)
             finally:
                 self._write_turn.release()
-            self._settle(produced, patient=patient)
+            self._settle(produced, seen, patient=patient)
             if not done:
                 self.wake_reader()
                 return
 
-    def _take_turn(self) -> bool:
-        """Take the write turn if nobody has it. The reader waits for it once too many of its answers have to."""
+    def _take_write_turn(self, may_wait: bool) -> bool:
+        """Take the write turn. The reader waits for it only once too many of its answers wait already."""
         if self._write_turn.acquire(blocking=False):
             self._behind = 0
             return True
+        if may_wait:
+            return self._write_turn.acquire()
         if not self.in_reader:
             return False
         self._behind += 1
         return self._behind > _MOST_BEHIND and self._write_turn.acquire()
 
-    def _write(self, transport: Transport, may_wait: bool) -> tuple[bool, list[Produced]]:
+    def _write(self, transport: Transport, may_wait: bool) -> tuple[bool, list[Produced], bool]:
         """Write until there is no more, or something to tell, or (False) the peer reads no more."""
+        produced: list[Produced] = []
+        seen = False
         while True:
-            produced: list[Produced] = []
             if self._pending is None:
                 with self._lock:
                     self._protocol.watched = self._owner.watched()
                     data, produced = self._protocol.data_to_send(time.monotonic())
-                    self._owner.publish(produced)
+                    seen = bool(produced) and self._owner.publish(produced)
                 if data is None:
-                    return True, produced
+                    return True, produced, seen
                 self._pending = memoryview(data)
             try:
                 if not self._write_pending(transport, self._pending, may_wait):
-                    return False, produced
+                    return False, produced, seen
             except (OSError, RxDicomError) as error:
                 self._give_up(transport, error)
-                return True, produced
-            if produced:
-                return True, produced
+                return True, produced, seen
+            if produced or not self._protocol.wants_to_send:
+                return True, produced, seen
 
     def _write_pending(self, transport: Transport, pending: memoryview, may_wait: bool) -> bool:
         while True:
@@ -203,7 +278,7 @@ class Connection:
                 if not may_wait:
                     return False
                 wait(transport.fileno(), select.POLLOUT, self._blocked_until, "write")
-            elif not len(pending):
+            elif sent == len(pending) and transport.flush():
                 self._pending = self._blocked_until = None
                 self._left_to_reader = False
                 return True
@@ -222,20 +297,24 @@ class Connection:
     # ---- reading
 
     def _run(self, transport: Transport, first_step: Callable[[], None]) -> None:
+        self._reader_id = threading.get_ident()
         try:
             first_step()
+            self._owner.work()
             while not self._is_over():
                 self.pump(None)
+                self._owner.work()
         except (RxDicomError, OSError) as error:
             self.failure = self.failure or error
         finally:
             self._end(transport)
 
     def _is_over(self) -> bool:
-        if self._protocol.timed_out is not None or (self._protocol.closing and self._blocked_until is not None):
-            # The peer has had its time, or does not read what still should leave.
-            return True
-        return self._protocol.closing and not self._protocol.wants_to_send and self._pending is None
+        if not self._protocol.closing and self._protocol.timed_out is None:
+            return False
+        # The peer has had its time, or does not read what still should leave; or everything has left.
+        late = self._protocol.timed_out is not None or self._blocked_until is not None
+        return late or (not self._protocol.wants_to_send and self._pending is None)
 
     def pump(self, deadline: float | None) -> None:
         """Receive once, or wait for something to receive, or for a deadline. Only the reader calls this.
@@ -244,10 +323,24 @@ class Connection:
         """
         transport = self._transport
         assert transport is not None
+        if self._broken is not None:
+            raise self._broken
+        while self._postponed:
+            self.perform(self._postponed.popleft(), may_wait=False)
         if self._drained or self._left_to_reader:
             self._drained = False
-            self._wait(transport, deadline)
-            return
+            # Who does not read the answers is not read from: they would pile up.
+            self._wait(transport, select.POLLOUT if self._left_to_reader else select.POLLIN, deadline)
+        elif time.monotonic() < self._left_until or not self._read_turn.acquire(blocking=False):
+            self._wait(transport, 0, _earliest(deadline, time.monotonic() + _LEFT_TO_CALLERS))
+        else:
+            try:
+                self._receive(transport)
+            finally:
+                self._read_turn.release()
+
+    def _receive(self, transport: Transport) -> None:
+        """With the read turn: receive what there is, and act on it."""
         count = transport.receive_into(self._buffer)
         if count is None:
             self._drained = True
@@ -259,22 +352,19 @@ class Connection:
         if count == len(self._buffer) < BUFFER_SIZE:
             # Only who receives much has a large buffer: a thousand idle connections have small ones.
             self._buffer = memoryview(bytearray(min(BUFFER_SIZE, _LARGER * count)))
-        # A peer that never pauses must not escape its deadline either.
-        self.perform(lambda now: self._protocol.receive_data(data, now) + self._protocol.handle_timeout(now))
-
-    def _wait(self, transport: Transport, deadline: float | None) -> None:
         with self._lock:
-            limits = (self._protocol.next_deadline(), self._owner.next_deadline(), self._blocked_until, deadline)
-            self._armed = min((each for each in limits if each is not None), default=None)
-        # Who does not read the answers is not read from: they would pile up.
-        interest = select.POLLOUT if self._left_to_reader else select.POLLIN
-        if interest != self._interest:
-            self._poll.modify(transport.fileno(), interest)
-            self._interest = interest
-        transport.expect_data()
-        ready = self._poll.poll(milliseconds(self._armed))
-        if self._wake is not None and any(fd == self._wake.fileno() for fd, _ in ready):
-            self._wake.clear()
+            taken = self._take(partial(self._protocol.receive_data, data))
+        self._follow(*taken, may_wait=False, patient=True)
+
+    def _wait(self, transport: Transport, events: int, deadline: float | None) -> None:
+        with self._lock:
+            self._armed = _earliest(
+                self._protocol.next_deadline(), self._owner.next_deadline(), self._blocked_until, deadline
+            )
+        if events:
+            transport.expect_data()
+        if self._reader_waits is not None:
+            self._reader_waits.wait(transport.fileno(), events, self._armed)
         now = time.monotonic()
         if self._blocked_until is not None and now >= self._blocked_until:
             raise TimedOut("write", self._timeouts.write)
@@ -283,6 +373,46 @@ class Connection:
         if self._armed is not None and now >= self._armed:
             self._owner.handle_timeout(now)
             self.perform(self._protocol.handle_timeout)
+
+    # ---- a caller that reads
+
+    def lead(self, waiter: Waiter, deadline: float | None) -> bool:
+        """Read until ``waiter`` is ready, or ``deadline``, or :meth:`wake`; False if another thread reads already.
+
+        The caller then acts on what comes as the reader would, but leaves to it what :meth:`Owner.work` does.
+        """
+        if self._left_to_reader or not self._read_turn.acquire(blocking=False):
+            return False
+        transport = self._transport
+        self._leader = threading.get_ident()
+        try:
+            if transport is None or self._broken is not None:
+                return False
+            if self._leader_waits is None:
+                self._leader_waits = Waiting()
+            while not waiter.is_ready:
+                if self._drained:
+                    self._drained = False
+                    transport.expect_data()
+                    if not self._leader_waits.wait(transport.fileno(), select.POLLIN, deadline):
+                        break
+                self._receive(transport)
+        except (RxDicomError, OSError) as error:
+            # The end is the reader's to tell.
+            self._broken = error
+        finally:
+            self._stop_leading()
+        return True
+
+    def _stop_leading(self) -> None:
+        alone = self._drained and self._broken is None and self._owner.is_alone()
+        self._left_until = time.monotonic() + _LEFT_TO_CALLERS if alone else 0.0
+        self._leader = 0
+        self._read_turn.release()
+        if not alone:
+            self.wake_reader()
+
+    # ---- the end
 
     def _end(self, transport: Transport) -> None:
         """Close, whatever the state; the events that are left are told even where one of them fails."""
@@ -293,17 +423,18 @@ class Connection:
             produced = self._protocol.receive_eof(time.monotonic(), str(self.failure or ""))
             produced.append((Notice.CONN_CLOSE, (transport.address,)))
             self._owner.publish(produced)
-        # Whoever writes right now must be done before the descriptor can be another connection's.
-        with self._write_turn:
+        # Whoever reads or writes right now must be done before the descriptor can be another connection's.
+        with self._read_turn, self._write_turn:
             self._transport = None
-        self._poll.unregister(transport.fileno())
         transport.close()
-        if self._wake is not None:
-            self._wake.close()
+        for waits in (self._reader_waits, self._leader_waits):
+            if waits is not None:
+                waits.close()
         # Who keeps the association does not keep this.
         self._buffer = memoryview(b"")
         try:
-            self._settle(produced)
+            self._settle(produced, True)
+            self._owner.work()
         finally:
             self._owner.lost()
 
@@ -319,37 +450,9 @@ def _later(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
 
 
-def _is_earlier(deadline: float | None, armed: float | None) -> bool:
-    return deadline is not None and (armed is None or deadline < armed)
-
-
-class WakeUp:
-    """A descriptor that wakes the reader from its poll."""
-
-    def __init__(self) -> None:
-        if hasattr(os, "eventfd"):
-            self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:
-            self._read, self._write = os.pipe()
-            os.set_blocking(self._read, False)
-            os.set_blocking(self._write, False)
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def fileno(self) -> int:
-        return self._read
-
-    def set(self) -> None:
-        with self._lock, suppress(BlockingIOError):
-            if not self._closed:
-                os.write(self._write, (1).to_bytes(8, "little"))
-
-    def clear(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self._read, 8)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            for fd in {self._read, self._write}:
-                os.close(fd)
+def _earliest(*deadlines: float | None) -> float | None:
+    earliest = None
+    for each in deadlines:
+        if each is not None and (earliest is None or each < earliest):
+            earliest = each
+    return earliest

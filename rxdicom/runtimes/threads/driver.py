@@ -1,6 +1,5 @@
 """Drives a service on the current thread: calls the handler, holds its iterator, sends, stores, closes."""
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from rxdicom.errors import (
     TimedOut,
 )
 from rxdicom.events.dispatcher import Dispatcher
+from rxdicom.log import concerning, words
 from rxdicom.presentation import PresentationContext, build_context
 from rxdicom.runtimes.files import open_part10
 from rxdicom.services.effects import (
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from rxdicom.runtimes.threads.association import Association
 
 _Result = TypeVar("_Result")
-_LOG = logging.getLogger("rxdicom")
 _PROCESSING_FAILURE = 0x0110
 _LOCAL_FAULTS = (InvalidFile, DatasetError, NoAcceptedContext, ArgumentError)
 _SUB_OPERATION_FAULTS = (*_LOCAL_FAULTS, TimedOut)
@@ -88,7 +87,7 @@ def _performed(instance: Any, status: Status) -> SubOperation:
 
 def failed(instance: Any, error: Exception) -> SubOperation:
     """The account of a sub-operation that could not be performed."""
-    return SubOperation(_PROCESSING_FAILURE, sop_instance_uid(instance), str(error))
+    return SubOperation(_PROCESSING_FAILURE, sop_instance_uid(instance), words(error))
 
 
 class SameAssociation:
@@ -209,6 +208,7 @@ class Performance:
         self._route = route
         self._open_route = open_route
         self._items: Iterator[Any] | None = None
+        self._event: Any = None
 
     def is_cancelled(self) -> bool:
         """Whether C-CANCEL has come for this request, or its association is over."""
@@ -242,6 +242,7 @@ class Performance:
                 return self._sub_store(instance)
 
     def _call(self, event: Any) -> Reply:
+        self._event = event
         try:
             value = self._handlers.call(event)
             if event.event.iterates:
@@ -261,7 +262,7 @@ class Performance:
         except StopIteration:
             return Cancelled() if self.cancelled else Done()
         except Exception as error:  # noqa: BLE001 - the edge of the user's handler
-            return _raised(None, error)
+            return _raised(self._event, error)
         except SystemExit as error:
             return Raised(RuntimeError(f"the handler called sys.exit({error.code!r})"))
         return Cancelled(item) if self.cancelled else Value(item)
@@ -291,11 +292,11 @@ class Performance:
             try:
                 close()
             except Exception:  # noqa: BLE001 - the edge of the user's handler
-                _LOG.exception("exception while a handler's iterator was closed")
+                concerning(self._event).exception("exception while a handler's iterator was closed")
         if self._route is not None:
             self._route.close()
 
 
 def _raised(event: Any, error: Exception) -> Raised:
-    _LOG.debug("exception in the handler of %s", event.name if event else "a request", exc_info=True)
+    concerning(event).debug("exception in the handler of %s", event.name, exc_info=True)
     return Raised(error)

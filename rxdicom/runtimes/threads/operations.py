@@ -2,24 +2,28 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
 
 from rxdicom.errors import ArgumentError, AssociationAborted, PeerProtocolError, RxDicomError, StateError, TimedOut
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.responses import BOUND, LIMIT, Exchange, is_final
-from rxdicom.wire.dimse import Message
+from rxdicom.wire.dimse import Command, Message
 
 
 class Operation:
     """One request that waits for its only response."""
 
-    __slots__ = ("answer", "deadline", "error", "gate", "message_id")
+    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "message_id", "thread")
 
-    def __init__(self, message_id: int) -> None:
+    def __init__(self, kind: Command, message_id: int) -> None:
         self.message_id = message_id
+        self.expected = kind | 0x8000
+        """The command field of its response."""
+        self.thread = threading.get_ident()
+        self.batch: Batch | None = None
         self.answer: Message | None = None
         self.error: Exception | None = None
         self.deadline: float | None = None
@@ -31,6 +35,27 @@ class Operation:
     @property
     def is_over(self) -> bool:
         return self.answer is not None or self.error is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its caller need not wait any more."""
+        return self.answer is not None or self.error is not None
+
+    is_attended = True
+    """Whether a thread waits for it."""
+
+    @property
+    def overdue_at(self) -> float | None:
+        """When waiting any longer makes no sense."""
+        return self.deadline
+
+    def await_news(self, seconds: float | None) -> None:
+        """Wait until it is over, or ``seconds``, while another thread reads."""
+        self.gate.acquire(timeout=-1 if seconds is None else seconds)
+
+    def accepts(self, answer: Message) -> bool:
+        """Whether a response under its message ID can be its own."""
+        return answer.CommandField == self.expected and is_final(answer)
 
     def arrived(self, answer: Message) -> None:
         """Note that the response is there, whatever observers of it do before it is handed over."""
@@ -48,6 +73,56 @@ class Operation:
             self.error = error
         if self.gate.locked():
             self.gate.release()
+        if self.batch is not None:
+            self.batch.tell(self)
+
+
+class Batch:
+    """Operations of which one thread waits for any."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, Operation] = {}
+        self._over: deque[Operation] = deque()
+        self._ready = threading.Condition(threading.RLock())
+
+    def add(self, operation: Operation) -> None:
+        """Take an operation in. One that is over by now is found too."""
+        self.running[operation.message_id] = operation
+        operation.batch = self
+        if operation.is_over:
+            self.tell(operation)
+
+    def tell(self, operation: Operation) -> None:
+        """One of them is over."""
+        with self._ready:
+            if operation not in self._over:
+                self._over.append(operation)
+            self._ready.notify_all()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether one of them is over."""
+        return bool(self._over)
+
+    @property
+    def overdue_at(self) -> float | None:
+        """When the first of them is overdue."""
+        return min((each.deadline for each in self.running.values() if each.deadline is not None), default=None)
+
+    def await_news(self, seconds: float | None) -> None:
+        """Wait until one is over, or ``seconds``, while another thread reads."""
+        with self._ready:
+            if not self._over:
+                self._ready.wait(seconds)
+
+    def take(self) -> Operation | None:
+        """The next one that is over, None if there is none yet."""
+        with self._ready:
+            if not self._over:
+                return None
+            operation = self._over.popleft()
+            del self.running[operation.message_id]
+            return operation
 
 
 class Operations:
@@ -58,7 +133,8 @@ class Operations:
         self._abandon = abandon
         self._timeouts = timeouts
         # Notified when a place in the window, or room for responses, has become free.
-        self._changed = threading.Condition(threading.Lock())
+        # A finalizer may run while its thread holds this.
+        self._changed = threading.Condition(threading.RLock())
         self._outstanding: dict[int, Operation | Exchange] = {}
         self._waiting = 0
         self._last_id = 0
@@ -67,18 +143,14 @@ class Operations:
 
     # ---- places in the window
 
-    @contextmanager
-    def begin(self, msg_id: int | None, window: int) -> Generator[Operation]:
-        """A new operation, as soon as the window (0 is unlimited) has room for it.
+    def begin(self, kind: Command, msg_id: int | None, window: int) -> Operation:
+        """A new operation, as soon as the window (0 is unlimited) has room for it; :meth:`remove` ends it.
 
         Raises :class:`~rxdicom.errors.ArgumentError` for a message ID that is outstanding or no message ID.
         """
-        operation = Operation(self.next_id(msg_id))
+        operation = Operation(kind, self.next_id(msg_id))
         self.register(operation, window)
-        try:
-            yield operation
-        finally:
-            self.remove(operation)
+        return operation
 
     def next_id(self, msg_id: int | None) -> int:
         """A message ID to be used: the given one, or the next that is free."""
@@ -104,10 +176,10 @@ class Operations:
         while True:
             with self._changed:
                 self._check_free(operation.message_id)
-                # Who has its last response is out of the window, though its caller may not have gone on yet.
-                running = [each for each in self._outstanding.values() if not each.is_over]
                 if self._over is not None:
                     raise self._over
+                # Who has its last response is out of the window, though its caller may not have gone on yet.
+                running = [each for each in self._outstanding.values() if not each.is_over]
                 if not window or len(running) < window:
                     self._outstanding[operation.message_id] = operation
                     return
@@ -136,60 +208,70 @@ class Operations:
 
     # ---- waiting for responses
 
-    def wait(self, operation: Operation, seconds: float | None) -> Message:
-        """Wait for the response. Raises :class:`~rxdicom.errors.TimedOut` ``seconds`` after the request has left."""
-        with self._heard():
-            while not operation.is_over:
-                # As long as the request is on its way the deadline of writing holds, and ends the association.
-                deadline = operation.deadline
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise TimedOut("response", seconds)
-                until = deadline if deadline is not None or seconds is None else time.monotonic() + seconds
-                if self._connection.in_reader:
-                    self._pump(until)
-                else:
-                    operation.gate.acquire(timeout=-1 if until is None else max(0.0, until - time.monotonic()))
+    def wait(self, operation: Operation) -> Message:
+        """Wait for the response. Raises :class:`~rxdicom.errors.TimedOut` if it does not come in time."""
+        while not operation.is_over:
+            self._await(operation, self._until(operation))
         if operation.answer is None:
             raise operation.error or AssociationAborted()
         return operation.answer
 
-    @contextmanager
-    def _heard(self) -> Generator[None]:
-        """Has the reader go on although the buffer of another operation is full."""
-        if len(self._outstanding) < 2:
-            yield
-            return
-        with self._changed:
-            self._waiting += 1
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._waiting -= 1
-
     def next_of(self, exchange: Exchange) -> Message:
         """The next response of an exchange. Raises its error, or TimedOut when none comes in time."""
-        seconds = self._timeouts.response
         while True:
-            with exchange.ready:
-                if exchange.items:
-                    answer = exchange.items.popleft()
-                    break
-                if exchange.error is not None:
-                    raise exchange.error
-                deadline = exchange.deadline
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise TimedOut("response", seconds)
-                until = deadline if deadline is not None or seconds is None else time.monotonic() + seconds
-                if not self._connection.in_reader:
-                    exchange.ready.wait(_left(until))
-            if self._connection.in_reader:
-                self._pump(until)
+            until = self._until(exchange)
+            answer = exchange.take()
+            if answer is not None:
+                break
+            self._await(exchange, until)
         if len(exchange.items) == BOUND // 2:
             with self._changed:
                 self._changed.notify_all()
         return answer
+
+    def next_over(self, batch: Batch) -> Operation:
+        """The next operation of a batch that is over, one whose response does not come in time among them."""
+        while (operation := batch.take()) is None:
+            try:
+                self._await(batch, self._until(batch))
+            except TimedOut as error:
+                for each in tuple(batch.running.values()):
+                    if each.deadline is not None and time.monotonic() >= each.deadline:
+                        each.end(error)
+        return operation
+
+    def _await(self, waiter: Operation | Exchange | Batch, until: float | None) -> None:
+        """Wait for news, as the one who reads if nobody else does."""
+        if self._connection.in_reader:
+            self._pump(until)
+        elif not self._connection.lead(waiter, until):
+            self._follow(waiter, until)
+
+    def _until(self, operation: Operation | Exchange | Batch) -> float | None:
+        """How long to wait at most. Raises TimedOut if that is over already."""
+        deadline = operation.overdue_at
+        if deadline is None:
+            # As long as the request is on its way the deadline of writing holds, and ends the association.
+            return _later(self._timeouts.response)
+        if time.monotonic() >= deadline:
+            raise TimedOut("response", self._timeouts.response)
+        return deadline
+
+    def _follow(self, waiter: Operation | Exchange | Batch, until: float | None) -> None:
+        """Wait while another thread reads. The reader goes on then, although the buffer of another is full."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+        try:
+            waiter.await_news(_left(until))
+        finally:
+            with self._changed:
+                self._waiting -= 1
+
+    def is_alone(self) -> bool:
+        """Whether nobody but the current thread waits for a response."""
+        thread = threading.get_ident()
+        return all(each.thread == thread and each.is_attended for each in tuple(self._outstanding.values()))
 
     def _pump(self, deadline: float | None) -> None:
         try:
@@ -203,7 +285,7 @@ class Operations:
         """A request has left: its response is due from now on."""
         operation = self._outstanding.get(message.MessageID or 0)
         self._rearm(operation)
-        if isinstance(operation, Exchange):
+        if isinstance(operation, Exchange) and operation.listener is not None:
             self._connection.wake_reader()
 
     def _rearm(self, operation: Operation | Exchange | None) -> None:
@@ -219,7 +301,7 @@ class Operations:
     def arrived(self, answer: Message) -> None:
         """A response has come."""
         operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
-        if operation is not None:
+        if operation is not None and operation.accepts(answer):
             operation.arrived(answer)
 
     def complete(self, answer: Message) -> bool:
@@ -227,11 +309,12 @@ class Operations:
         operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
         if operation is None:
             return False
-        self._rearm(operation)
-        if isinstance(operation, Exchange) and answer.CommandField != operation.expected:
+        if not operation.accepts(answer):
             self._refuse(operation, answer)
             return True
+        self._rearm(operation)
         operation.complete(answer)
+        self._connection.wake(operation.thread)
         if isinstance(operation, Exchange):
             if is_final(answer):
                 self.remove(operation)
@@ -239,14 +322,19 @@ class Operations:
                 self._wait_for_room(operation)
         return True
 
-    def _refuse(self, exchange: Exchange, answer: Message) -> None:
+    def _refuse(self, operation: Operation | Exchange, answer: Message) -> None:
         """A response of another command: its Success would be that of another operation."""
-        fault = f"message {exchange.message_id} answered by {answer.name}"
+        request = Command(operation.expected & 0x7FFF).message_name
+        fault = f"{request} {operation.message_id} answered by {answer.name} with status 0x{answer.Status or 0:04X}"
         forget(answer.data)
-        exchange.arrived_final = False
-        exchange.end(PeerProtocolError(f"{fault}; the association is aborted"))
-        self.remove(exchange)
+        self._end(operation, PeerProtocolError(f"{fault}; the association is aborted"))
         self._abandon(fault)
+
+    def _end(self, operation: Operation | Exchange, error: Exception) -> None:
+        operation.end(error)
+        self._connection.wake(operation.thread)
+        if isinstance(operation, Exchange):
+            self.remove(operation)
 
     def _wait_for_room(self, exchange: Exchange) -> None:
         """Read no more while a consumer is behind, so that TCP slows the peer down.
@@ -254,21 +342,19 @@ class Operations:
         Not for ever: other operations of the association that wait for their responses have the reader go on, and an
         exchange that then falls too far behind is given up.
         """
-        if exchange.listener is not None or exchange.thread == threading.get_ident():
+        if exchange.listener is not None or self._connection.in_leader or exchange.thread == threading.get_ident():
             return
         with self._changed:
             while len(exchange.items) >= BOUND and not (self._waiting or self._ending or exchange.closed or self._over):
                 self._changed.wait()
         if len(exchange.items) > LIMIT:
-            exchange.end(StateError(f"more than {LIMIT} responses wait for their consumer; read them faster"))
+            self._end(exchange, StateError(f"more than {LIMIT} responses wait for their consumer; read them faster"))
 
     def failed(self, message: Message, error: Exception) -> None:
         """A request could not be sent."""
         operation = self._outstanding.get(message.MessageID or 0)
         if operation is not None:
-            operation.end(error)
-            if isinstance(operation, Exchange):
-                self.remove(operation)
+            self._end(operation, error)
 
     def room(self, *, ending: bool = False) -> None:
         """The reader need not wait for a consumer that has gone away, or, ``ending``, for any."""
@@ -287,32 +373,39 @@ class Operations:
             self._changed.notify_all()
         for operation in operations:
             operation.end(error)
+            self._connection.wake(operation.thread)
 
     # ---- deadlines that nobody waits for: the reader enforces them
 
     def next_deadline(self) -> float | None:
         """When the next response is due of what flows into Rx, or is cancelled and being drained."""
+        if not self._outstanding:
+            return None
         deadlines = [each.deadline for each in self._unattended() if each.deadline is not None]
         return min(deadlines, default=None)
 
-    def overdue(self, now: float) -> list[Exchange]:
-        """Those whose deadline has passed."""
-        return [each for each in self._unattended() if each.deadline is not None and now >= each.deadline]
+    def end_overdue(self, now: float) -> bool:
+        """End those whose deadline has passed. Whether there were any."""
+        overdue = [each for each in self._unattended() if each.deadline is not None and now >= each.deadline]
+        for exchange in overdue:
+            self._end(exchange, TimedOut("response", self._timeouts.response))
+        return bool(overdue)
 
     def _unattended(self) -> list[Exchange]:
-        if not self._outstanding:
-            return []
         exchanges = [each for each in tuple(self._outstanding.values()) if isinstance(each, Exchange)]
-        return [each for each in exchanges if each.closed or each.listener is not None]
+        return [each for each in exchanges if not each.is_attended]
 
 
 def _check_own(running: list[Operation | Exchange]) -> None:
     """A thread whose own unfinished responses fill the window would wait for itself."""
     thread = threading.get_ident()
-    exchanges = [each for each in running if isinstance(each, Exchange) and not (each.closed or each.listener)]
-    if any(each.thread == thread for each in exchanges):
+    if any(isinstance(each, Exchange) and each.is_attended and each.thread == thread for each in running):
         raise StateError("responses that this thread has not consumed fill the window; finish them first")
 
 
 def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _later(seconds: float | None) -> float | None:
+    return None if seconds is None else time.monotonic() + seconds

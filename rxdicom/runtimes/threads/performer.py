@@ -1,28 +1,29 @@
 """Performs the requests of the peer: builds the events, drives the services, sends the responses."""
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
 from rxdicom.errors import AssociationAborted, AssociationReleased, StateError
 from rxdicom.events.dispatcher import Dispatcher
 from rxdicom.events.records import CStore, EventContext, ServiceEvent
+from rxdicom.log import concerning
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.notices import Produced
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import forget, store
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.driver import Dial, MoveDestination, Performance, Route, SameAssociation
+from rxdicom.service_class import ServiceClass
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, fault, response
-from rxdicom.services.provider import DUPLICATE_INVOCATION, ROWS, TOO_MANY, Row, refused
+from rxdicom.services.provider import DUPLICATE_INVOCATION, ROWS, TOO_MANY, Row, is_listed, refused
+from rxdicom.sop_class import uid_to_service_class
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.encoded import BytesSource
 
 if TYPE_CHECKING:
     from rxdicom.runtimes.threads.association import Association
 
-_LOG = logging.getLogger("rxdicom")
 _OVER = (StateError, AssociationAborted, AssociationReleased)
 """What a service meets when the association has ended under it."""
 
@@ -44,23 +45,32 @@ class Performer:
         requested: tuple[PresentationContext, ...],
     ) -> None:
         self._assoc = assoc
+        self._log = concerning(assoc)
         self._connection = connection
         self._protocol = protocol
         self._handlers = handlers
         self._dial = dial
         self._requested = requested
+        self._performances: set[Performance] = set()
+        # Those with a thread of their own, by message ID.
         self._running: dict[int, Performance] = {}
+        # What the events of one association have in common.
+        self._contexts: dict[int, tuple[EventContext, ServiceClass]] = {}
+        # Those that have been looked at, by context and command.
+        self._statuses: set[tuple[int, int, int]] = set()
+        self._peer_title: str | None = None
+
+    def cancel(self, request: Message) -> None:
+        """C-CANCEL has come, perhaps for what is over."""
+        forget(request.data)
+        running = self._running.get(request.MessageIDBeingRespondedTo or 0)
+        if running is not None:
+            running.cancelled = True
 
     def perform(self, request: Message) -> None:
         """Answer one request."""
-        if request.kind is Command.C_CANCEL_RQ:
-            forget(request.data)
-            running = self._running.get(request.MessageIDBeingRespondedTo or 0)
-            if running is not None:
-                running.cancelled = True
-            return
-        context = self._protocol.negotiated.contexts[request.context_id]
-        answer = refused(request, context.abstract_syntax)
+        context, service = self._context(request.context_id)
+        answer = refused(request, context.abstract_syntax, as_scp=context.as_scp, service=service)
         if answer is not None:
             forget(request.data)
             self.send(answer)
@@ -69,7 +79,7 @@ class Performer:
         if row.iterates:
             self._perform_aside(row, request)
         else:
-            performance = Performance(self._handlers, self.send)
+            performance = Performance(self._handlers, self._send_pending)
             self._run(performance, row, self._event(row, request, performance))
 
     def _perform_aside(self, row: Row, request: Message) -> None:
@@ -80,7 +90,7 @@ class Performer:
         if window and len(self._running) >= window:
             self._refuse(request, TOO_MANY[request.kind])
             return
-        performance = Performance(self._handlers, self._send_waiting, self._route(request), self._open_route(request))
+        performance = Performance(self._handlers, self._send_pending, self._route(request), self._open_route(request))
         event = self._event(row, request, performance)
         self._running[event.message_id] = performance
 
@@ -88,7 +98,7 @@ class Performer:
         try:
             threading.Thread(target=self._run, args=(performance, row, event), name=name, daemon=True).start()
         except RuntimeError as error:
-            _LOG.error("%s: no thread for a %s: %s", self._assoc.name, request.name, error)
+            self._log.error("no thread for a %s: %s", request.name, error)
             self._running.pop(event.message_id, None)
             self._refuse(request, TOO_MANY[request.kind])
 
@@ -100,22 +110,27 @@ class Performer:
     def is_current(self) -> bool:
         """Whether the current thread performs a request of this association."""
         thread = threading.get_ident()
-        return any(running.thread == thread for running in tuple(self._running.values()))
+        return any(each.thread == thread for each in tuple(self._performances))
 
     def _run(self, performance: Performance, row: Row, event: ServiceEvent) -> None:
+        self._performances.add(performance)
         try:
             result: Result = performance.run(row.service(event))
         except _OVER as error:
-            _LOG.debug("%s: %s ended with the association: %s", self._assoc.name, event.request.name, error)
+            self._log.debug("%s ended with the association: %s", event.request.name, error)
             result = Result(response(event.request, fault(event, error)))
         except Exception as error:  # noqa: BLE001 - exactly one final response, whatever happens
-            _LOG.exception("%s: %s failed", self._assoc.name, event.request.name)
+            self._log.exception("%s failed", event.request.name)
             result = Result(response(event.request, fault(event, error)))
         finally:
-            self._running.pop(event.message_id, None)
+            self._performances.discard(performance)
+            if self._running.get(event.message_id) is performance:
+                del self._running[event.message_id]
             forget(event.request.data)
         if result.fault:
-            _LOG.error("%s: %s; answered 0x%04X", self._assoc.name, result.fault, result.response.Status)
+            self._log.error("%s; answered 0x%04X", result.fault, result.response.Status)
+        else:
+            self._look_at(result.response)
         self.send(result.response)
 
     def _route(self, request: Message) -> Route | None:
@@ -139,28 +154,56 @@ class Performer:
         return open_route
 
     def _event(self, row: Row, request: Message, performance: Performance) -> ServiceEvent:
-        context = self._protocol.negotiated.contexts[request.context_id]
-        fields: dict[str, Any] = {
-            "assoc": self._assoc,
-            "request": request,
-            "context": EventContext(
-                context.context_id, context.abstract_syntax, context.transfer_syntax[0], context.as_scu, context.as_scp
-            ),
-            "cancelled": performance.is_cancelled,
-        }
-        if row.kind.record is CStore:
-            called = self._assoc.requestor if self._assoc.is_acceptor else self._assoc.acceptor
-            fields |= {"calling_ae_title": called.ae_title, "store": store}
-        return row.kind.record(**fields)
+        record = row.kind.record
+        cancelled = performance.is_cancelled
+        context, _ = self._context(request.context_id)
+        if record is not CStore:
+            return record(assoc=self._assoc, request=request, context=context, cancelled=cancelled)
+        if self._peer_title is None:
+            peer = self._assoc.requestor if self._assoc.is_acceptor else self._assoc.acceptor
+            self._peer_title = peer.ae_title
+        return record(
+            assoc=self._assoc,
+            request=request,
+            context=context,
+            cancelled=cancelled,
+            calling_ae_title=self._peer_title,
+            store=store,
+        )
+
+    def _context(self, context_id: int) -> tuple[EventContext, ServiceClass]:
+        found = self._contexts.get(context_id)
+        if found is None:
+            context = self._protocol.negotiated.contexts[context_id]
+            uid = context.abstract_syntax
+            event_context = EventContext(context_id, uid, context.transfer_syntax[0], context.as_scu, context.as_scp)
+            found = event_context, self._assoc.service_classes.get(uid) or uid_to_service_class(uid)
+            self._contexts[context_id] = found
+        return found
 
     # ---- responses
+
+    def _send_pending(self, answer: Message) -> None:
+        self._look_at(answer)
+        self._send_waiting(answer)
+
+    def _look_at(self, answer: Message) -> None:
+        """A handler's status that its service does not have is sent as it is, and logged, once."""
+        key = answer.context_id, answer.command["CommandField"], answer.command["Status"]
+        if key in self._statuses:
+            return
+        self._statuses.add(key)
+        _, service = self._context(answer.context_id)
+        operation = answer.name.removesuffix("-RSP")
+        if not is_listed(service, operation, key[2]):
+            self._log.warning("%s: status 0x%04X is none of %s", operation, key[2], service.name)
 
     def send(self, answer: Message) -> None:
         """Send a response; that the association is over by now is nobody's fault."""
         try:
             self._send_waiting(answer)
         except StateError as error:
-            _LOG.debug("%s: a response was not sent, the association is over: %s", self._assoc.name, error)
+            self._log.debug("a response was not sent, the association is over: %s", error)
 
     def _send_waiting(self, answer: Message) -> None:
         """Send a response of a service, which is to end if the association is over."""
@@ -174,7 +217,7 @@ class Performer:
 
     def not_sent(self, answer: Message, error: Exception) -> None:
         """A response could not be encoded: the handler gave elements that cannot be. The peer must not wait for it."""
-        _LOG.error("%s: a response could not be sent: %s", self._assoc.name, error)
+        self._log.error("a response could not be sent: %s", error)
         if answer.Status == STATUS_UNUSABLE:
             self._assoc.abandon(f"not even a failure can be sent: {error}")
         else:

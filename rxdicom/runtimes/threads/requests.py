@@ -3,24 +3,27 @@
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rxdicom.errors import ArgumentError, PeerProtocolError, StateError, TimedOut
+from rxdicom.errors import ArgumentError, StateError, TimedOut
 from rxdicom.events.datasets import decode
 from rxdicom.events.hub import forbid_in_observer
 from rxdicom.protocol.notices import Produced
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.protocol.protocol import Protocol
+from rxdicom.runtimes.batches import Sent
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.connection import Connection
-from rxdicom.runtimes.threads.operations import Operation, Operations
+from rxdicom.runtimes.threads.operations import Batch, Operation, Operations
 from rxdicom.runtimes.threads.responses import Exchange, Pair, Responses, is_final
+from rxdicom.runtimes.threads.sending import Sender, Transfer
 from rxdicom.runtimes.user import Request, echo_request, normalized_request, query_request, store_request
 from rxdicom.services.user import contexts_for
 from rxdicom.sop_class import uid_to_service_class
-from rxdicom.status import Status
+from rxdicom.status import Status, StatusTable
 from rxdicom.wire.dimse import Command, Message, message
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ class Requests(ABC):
         self._timeouts = timeouts
         self._convert = convert
         self._operations = Operations(connection, timeouts, self.abandon)
+        self._tables: dict[tuple[int, int], StatusTable] = {}
 
     @abstractmethod
     def _over(self) -> Exception:
@@ -72,7 +76,7 @@ class Requests(ABC):
 
     def send_c_echo(self, msg_id: int | None = None) -> Status:
         """Verify the peer (PS3.7 §9.1.5). Returns its status."""
-        return self._status_of(msg_id, lambda message_id: echo_request(self._protocol.negotiated, message_id))
+        return self._status_of(Command.C_ECHO_RQ, msg_id, partial(echo_request, self._protocol.negotiated))
 
     def send_c_store(
         self,
@@ -91,13 +95,44 @@ class Requests(ABC):
         Also raises :class:`~rxdicom.errors.InvalidFile`, :class:`~rxdicom.errors.DatasetError`, and :class:`OSError`
         for a file that cannot be read.
         """
+        return self._status_of(
+            Command.C_STORE_RQ, msg_id, self._preparing(dataset, priority, originator_aet, originator_id)
+        )
+
+    def send_many(self, instances: "Iterable[Dataset | str | Path]", priority: int = 2) -> Transfer:
+        """Store many composite instances, datasets or paths, with as many requests outstanding as the window allows.
+
+        Gives a :class:`~rxdicom.runtimes.batches.Sent` for each as it becomes known, to be iterated or piped;
+        ``.totals`` counts them. ``instances`` may be an iterator: it is asked for the next one when there is room in
+        the window. One that cannot be sent, or is refused, does not stop the rest. The window is 1 unless a larger one
+        was negotiated by an :class:`~rxdicom.pdu_primitives.AsynchronousOperationsWindowNegotiation` in ``ext_neg``.
+
+        Iterating raises what says that the association is over: what has not come by then is not known to be stored.
+        """
+        forbid_in_observer("a request")
         _check_priority(priority)
-        instance = os.fspath(dataset) if isinstance(dataset, str | os.PathLike) else dataset
+
+        def begin(instance: Any, batch: Batch) -> tuple[Operation, Message]:
+            prepare = self._preparing(instance, priority, None, None)
+            operation, request = self._begin(Command.C_STORE_RQ, None, prepare, batch)
+            return operation, request
+
+        def run() -> Generator[Sent]:
+            sender = Sender(self._operations, self._protocol.negotiated.invoked, begin, self._status, self._give_up)
+            return sender.run(instances)
+
+        return Transfer(run, "rxdicom-send")
+
+    def _preparing(
+        self, instance: "Dataset | str | Path", priority: int, originator_aet: str | None, originator_id: int | None
+    ) -> Callable[[int], Request]:
+        _check_priority(priority)
+        given = os.fspath(instance) if isinstance(instance, str | os.PathLike) else instance
 
         def prepare(message_id: int) -> Request:
             return store_request(
                 self._protocol.negotiated,
-                instance,
+                given,
                 message_id,
                 convert=self._convert,
                 Priority=priority,
@@ -105,7 +140,7 @@ class Requests(ABC):
                 MoveOriginatorMessageID=originator_id,
             )
 
-        return self._status_of(msg_id, prepare)
+        return prepare
 
     def send_c_find(
         self, dataset: "Dataset", query_model: str, msg_id: int | None = None, priority: int = 2
@@ -136,7 +171,11 @@ class Requests(ABC):
             if query_model is None:
                 raise ArgumentError("give the presentation context ID or the query model of what is to be cancelled")
             context_id = contexts_for(self._protocol.negotiated, str(query_model))[0].context_id
-        self._cancel(msg_id, context_id)
+        cancel = _cancel(msg_id, context_id)
+        try:
+            self._connection.perform(lambda now: self._protocol.send(cancel, None, now), may_wait=False)
+        except StateError:
+            raise self._over() from None
 
     # ---- N services
 
@@ -157,14 +196,17 @@ class Requests(ABC):
 
     def send_n_get(
         self,
-        identifier_list: Sequence[int] | None,
+        identifier_list: Sequence[int | tuple[int, int]] | None,
         class_uid: str,
         instance_uid: str,
         msg_id: int | None = None,
         meta_uid: str | None = None,
     ) -> "tuple[Status, Dataset | None]":
-        """Get attributes, by their tags, all of them for None (PS3.7 §10.1.2): status and attribute list."""
-        tags = tuple(int(tag) for tag in identifier_list or ()) or None
+        """Get attributes, by their tags, all of them for None (PS3.7 §10.1.2): status and attribute list.
+
+        A tag is a number, or a pair of group and element.
+        """
+        tags = tuple(tag if isinstance(tag, int) else tag[0] << 16 | tag[1] for tag in identifier_list or ()) or None
         return self._normalized(
             Command.N_GET_RQ, None, msg_id, meta_uid or class_uid,
             RequestedSOPClassUID=str(class_uid), RequestedSOPInstanceUID=str(instance_uid),
@@ -230,8 +272,8 @@ class Requests(ABC):
 
     # ---- one response
 
-    def _status_of(self, msg_id: int | None, prepare: Callable[[int], Request]) -> Status:
-        request, answer = self._exchange(msg_id, prepare)
+    def _status_of(self, kind: Command, msg_id: int | None, prepare: Callable[[int], Request]) -> Status:
+        request, answer = self._exchange(kind, msg_id, prepare)
         # These responses have no dataset; what a peer sends nevertheless is not kept.
         forget(answer.data)
         return self._status(request, answer)
@@ -257,36 +299,45 @@ class Requests(ABC):
                 **elements,
             )
 
-        request, answer = self._exchange(msg_id, prepare)
+        request, answer = self._exchange(kind, msg_id, prepare)
         return self._pair(request, answer)
 
-    def _exchange(self, msg_id: int | None, prepare: Callable[[int], Request]) -> tuple[Message, Message]:
+    def _exchange(
+        self, kind: Command, msg_id: int | None, prepare: Callable[[int], Request]
+    ) -> tuple[Message, Message]:
         """Send a request that has one response, wait for it; returns both."""
         forbid_in_observer("a request")
+        operation, request = self._begin(kind, msg_id, prepare)
+        try:
+            return request, self._operations.wait(operation)
+        except TimedOut:
+            self._give_up(operation)
+            raise
+        finally:
+            self._operations.remove(operation)
+
+    def _begin(
+        self, kind: Command, msg_id: int | None, prepare: Callable[[int], Request], batch: Batch | None = None
+    ) -> tuple[Operation, Message]:
+        """Send a request, as soon as the window has room for it."""
         if not self.is_established:
             raise self._over()
-        seconds = self._timeouts.response
-        with self._operations.begin(msg_id, self._protocol.negotiated.invoked) as operation:
+        operation = self._operations.begin(kind, msg_id, self._protocol.negotiated.invoked)
+        try:
             request = prepare(operation.message_id)
             self._send(request)
-            answer = self._wait_for(operation, seconds)
-        if answer.CommandField != request.message.kind | 0x8000 or not is_final(answer):
-            # Its Success would be that of another operation.
-            forget(answer.data)
-            fault = f"{request.message.name} answered by {answer.name} with status 0x{answer.Status or 0:04X}"
-            self.abandon(fault)
-            raise PeerProtocolError(f"{fault}; the association is aborted")
-        return request.message, answer
-
-    def _wait_for(self, operation: Operation, seconds: float | None) -> Message:
-        try:
-            return self._operations.wait(operation, seconds)
-        except TimedOut:
-            self._connection.perform(lambda _: self._no_longer_expect(operation.message_id), may_wait=False)
+        except BaseException:
+            self._operations.remove(operation)
             raise
+        if batch is not None:
+            batch.add(operation)
+        return operation, request.message
+
+    def _give_up(self, operation: Operation) -> None:
+        """A response that did not come in time does not keep the association from being idle."""
+        self._connection.perform(lambda _: self._no_longer_expect(operation.message_id), may_wait=False)
 
     def _no_longer_expect(self, message_id: int) -> list[Produced]:
-        """A response that did not come in time does not keep the association from being idle."""
         self._protocol.invoked.discard(message_id)
         return []
 
@@ -306,11 +357,18 @@ class Requests(ABC):
             forget(answer.data)
 
     def _status(self, request: Message, answer: Message) -> Status:
-        context = self._protocol.negotiated.contexts[request.context_id]
-        operation = request.name.removesuffix("-RQ")
-        table = uid_to_service_class(context.abstract_syntax).status_table(operation)
-        elements = {key: value for key, value in answer.command.items() if key in _STATUS_ELEMENTS}
-        return Status(answer.Status or 0, table, **elements)
+        command = answer.command
+        found = {key: command[key] for key in _STATUS_ELEMENTS & command.keys()}
+        return Status(command["Status"], self._table(request), **found)
+
+    def _table(self, request: Message) -> StatusTable:
+        key = request.context_id, request.command["CommandField"]
+        table = self._tables.get(key)
+        if table is None:
+            context = self._protocol.negotiated.contexts[request.context_id]
+            service = uid_to_service_class(context.abstract_syntax)
+            table = self._tables[key] = service.status_table(request.name.removesuffix("-RQ"))
+        return table
 
     # ---- several responses
 
@@ -325,7 +383,7 @@ class Requests(ABC):
         request = query_request(
             self._protocol.negotiated, kind, identifier, query_model, message_id, Priority=priority, **elements
         )
-        return Responses(message_id, lambda: self._iterate(request), lambda: self._stream(request))
+        return Responses(message_id, lambda: self._iterate(request), partial(self._stream, request))
 
     def _iterate(self, request: Request) -> Generator[Pair]:
         exchange = Exchange(request.message)
@@ -339,10 +397,8 @@ class Requests(ABC):
         finally:
             self._leave(exchange, request.message.context_id)
 
-    def _stream(self, request: Request) -> "Observable[Pair]":
+    def _stream(self, request: Request, use_once: Callable[[], None]) -> "Observable[Pair]":
         from rxdicom.events.streams import response_stream
-
-        used = iter((True,))
 
         def subscribe(
             on_next: Callable[[Pair], None], on_error: Callable[[Exception], None], on_completed: Callable[[], None]
@@ -364,8 +420,7 @@ class Requests(ABC):
             exchange = Exchange(request.message, listen)
             try:
                 forbid_in_observer("a request")
-                if next(used, False) is False:
-                    raise StateError("these responses have been consumed already; send the request again")
+                use_once()
                 self._start(exchange, request)
                 self._connection.wake_reader()
             except Exception as error:  # noqa: BLE001 - whatever went wrong is what the stream ends with
@@ -394,16 +449,20 @@ class Requests(ABC):
         seconds = self._timeouts.response
         exchange.deadline = None if seconds is None else time.monotonic() + seconds
         self._operations.room()
-        try:
-            self._cancel(exchange.message_id, context_id)
-        except StateError:
-            # The association is on its way out, and the operation ends with it.
-            return
+
+        def cancel(now: float) -> list[Produced]:
+            try:
+                return self._protocol.send(_cancel(exchange.message_id, context_id), None, now)
+            except StateError:
+                # The association is on its way out, and the operation ends with it.
+                return []
+
+        self._connection.perform_soon(cancel)
         self._connection.wake_reader()
 
-    def _cancel(self, message_id: int, context_id: int) -> None:
-        cancel = message(Command.C_CANCEL_RQ, context_id, MessageIDBeingRespondedTo=message_id)
-        self._connection.perform(lambda now: self._protocol.send(cancel, None, now), may_wait=False)
+
+def _cancel(message_id: int, context_id: int) -> Message:
+    return message(Command.C_CANCEL_RQ, context_id, MessageIDBeingRespondedTo=message_id)
 
 
 def _check_priority(priority: int) -> None:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from rxdicom.errors import StateError
 from rxdicom.events.hub import as_observer, guarded
@@ -65,13 +65,50 @@ class Exchange:
         self.closed = False
         """Nobody consumes any more: what still comes is dropped."""
         self.listener = listener
-        self.ready = threading.Condition(threading.Lock())
+        # A finalizer may run while its thread holds this.
+        self.ready = threading.Condition(threading.RLock())
         self.thread = threading.get_ident()
 
     @property
     def is_over(self) -> bool:
         """Whether no response will come any more."""
         return self.arrived_final or self.error is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its consumer need not wait."""
+        return bool(self.items) or self.error is not None
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether a thread waits for it, or is going to."""
+        return self.listener is None and not self.closed
+
+    @property
+    def overdue_at(self) -> float | None:
+        """When waiting any longer makes no sense; of responses that are here already, the last one need not be."""
+        if self.arrived_final:
+            return None
+        return self.cap if self.items else self.deadline
+
+    def await_news(self, seconds: float | None) -> None:
+        """Wait until it is ready, or ``seconds``, while another thread reads."""
+        with self.ready:
+            if not self.is_ready:
+                self.ready.wait(seconds)
+
+    def take(self) -> Message | None:
+        """The next response, None if there is none yet. Raises the error that ended this."""
+        with self.ready:
+            if self.items:
+                return self.items.popleft()
+            if self.error is not None:
+                raise self.error
+        return None
+
+    def accepts(self, answer: Message) -> bool:
+        """Whether a response under its message ID can be its own."""
+        return answer.CommandField == self.expected
 
     def within_cap(self, deadline: float, seconds: float | None) -> float:
         """The deadline, but not later than ``seconds`` after this was asked for the first time."""
@@ -121,39 +158,46 @@ class Exchange:
             forget(answer.data)
 
 
-class Responses:
-    """The responses of one request, as pairs of :class:`Status` and dataset; the final one is the last.
+_Item = TypeVar("_Item")
 
-    The request is sent by iterating over this, or by subscribing to it, once. Leaving early (:meth:`close`, the end of
-    a ``with`` block, disposing the subscription, or ``break`` where nobody else holds this) sends C-CANCEL and waits
-    for nothing; the association stays usable. What goes wrong is raised by the iteration as a typed error, and goes to
-    ``on_error`` of a subscription. :meth:`close` is for the thread that iterates.
+
+class Results(Generic[_Item]):
+    """Results as they come, of something that is done by iterating over this, or by subscribing to it, once.
+
+    Leaving early (:meth:`close`, the end of a ``with`` block, disposing the subscription, or ``break`` where nobody
+    else holds this) ends it and waits for nothing. What goes wrong as a whole is raised by the iteration as a typed
+    error, and goes to ``on_error`` of a subscription. :meth:`close` is for the thread that iterates.
     """
 
-    def __init__(self, message_id: int, run: "Callable[[], Generator[Pair]]", stream: "Callable[[], Observable[Pair]]"):
-        self.message_id = message_id
+    def __init__(
+        self,
+        run: "Callable[[], Generator[_Item]]",
+        stream: "Callable[[Callable[[], None]], Observable[_Item]]",
+    ) -> None:
         self._run = run
         self._stream = stream
         self._used = False
-        self._iterator: Generator[Pair] | None = None
+        self._iterator: Generator[_Item] | None = None
 
     def _use_once(self) -> None:
-        if self._used:
-            raise StateError("these responses have been consumed already; send the request again")
+        self._check_unused()
         self._used = True
 
-    def __iter__(self) -> Iterator[Pair]:
-        if self._iterator is not None:
-            return self._iterator
-        self._use_once()
-        self._iterator = self._run()
+    def _check_unused(self) -> None:
+        if self._used:
+            raise StateError("these results have been consumed already; ask for them again")
+
+    def __iter__(self) -> Iterator[_Item]:
+        if self._iterator is None or getattr(self._iterator, "gi_frame", None) is None:
+            self._use_once()
+            self._iterator = self._run()
         return self._iterator
 
-    def __next__(self) -> Pair:
-        return next(self.__iter__())
+    def __next__(self) -> _Item:
+        return next(self.__iter__() if self._iterator is None else self._iterator)
 
     def close(self) -> None:
-        """Leave: send C-CANCEL if responses are still to come. What still comes is dropped."""
+        """Leave: what has not been done yet is not done, what still comes is dropped."""
         self._used = True
         if self._iterator is not None:
             self._iterator.close()
@@ -165,10 +209,10 @@ class Responses:
         self.close()
 
     @property
-    def observable(self) -> "Observable[Pair]":
-        """The responses as an Observable, which sends the request when it is subscribed to."""
-        self._use_once()
-        return self._stream()
+    def observable(self) -> "Observable[_Item]":
+        """The results as an Observable: subscribing to it starts, disposing the subscription ends it."""
+        self._check_unused()
+        return self._stream(self._use_once)
 
     if TYPE_CHECKING:
 
@@ -180,3 +224,20 @@ class Responses:
         def pipe(self, *operators: Any) -> Any:
             """Compose the observable: ``assoc.send_c_find(…).pipe(ops.take(5))`` cancels after five."""
             return self.observable.pipe(*operators)
+
+
+class Responses(Results[Pair]):
+    """The responses of one request, as pairs of :class:`Status` and dataset; the final one is the last.
+
+    Iterating over this, or subscribing to it, sends the request. Leaving early sends C-CANCEL; the association stays
+    usable.
+    """
+
+    def __init__(
+        self,
+        message_id: int,
+        run: "Callable[[], Generator[Pair]]",
+        stream: "Callable[[Callable[[], None]], Observable[Pair]]",
+    ) -> None:
+        super().__init__(run, stream)
+        self.message_id = message_id

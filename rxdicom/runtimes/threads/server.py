@@ -1,7 +1,6 @@
 """The server of the blocking runtime: listens, accepts, and starts an association per connection."""
 
 import errno
-import logging
 import os
 import select
 import socket
@@ -17,13 +16,14 @@ from rxdicom.events.bindings import Bindings, EventHandler
 from rxdicom.events.dispatcher import Handler
 from rxdicom.events.hub import ASSOCIATIONS, Hub, in_observer
 from rxdicom.events.kinds import EventKind
+from rxdicom.log import LOG, concerning
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Limits, Policy, Timeouts
 from rxdicom.runtimes.threads.association import Association, Setup
-from rxdicom.runtimes.threads.connection import WakeUp
 from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.runtimes.threads.transport import TLSTransport, Transport
-from rxdicom.services.acceptance import acceptance
+from rxdicom.runtimes.threads.waiting import WakeUp
+from rxdicom.services.acceptance import decide
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from rxdicom.events.streams import EventStreams
 
-_LOG = logging.getLogger("rxdicom")
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
 _BACKLOG = 1024
@@ -207,11 +206,11 @@ class AssociationServer:
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF_DESCRIPTORS or not self._refuse_one():
-                    _LOG.error("%s: cannot accept a connection: %s", self.ae_title, error)
+                    LOG.error("%s: cannot accept a connection: %s", self.ae_title, error)
                     self._pause()
                 continue
             if len(self._connected) >= self.limits.connections:
-                _LOG.warning("%s: more than %s connections, one refused", self.ae_title, self.limits.connections)
+                LOG.warning("%s: more than %s connections, one refused", self.ae_title, self.limits.connections)
                 sock.close()
             else:
                 self._start(sock)
@@ -228,7 +227,7 @@ class AssociationServer:
         with suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
         if refused:
-            _LOG.error("%s: out of file descriptors, a connection is refused; raise ulimit -n", self.ae_title)
+            LOG.error("%s: out of file descriptors, a connection is refused; raise ulimit -n", self.ae_title)
         return refused
 
     def _pause(self) -> None:
@@ -252,6 +251,7 @@ class AssociationServer:
         )
         association = Association(setup, answer=self._answer, on_over=self._over)
         transport = TLSTransport(sock, self._ssl_context, None, server=True) if self._ssl_context else Transport(sock)
+        handshake = self._handshake(association, transport) if self._ssl_context else None
         with self._lock:
             self._connected.add(association)
 
@@ -262,20 +262,20 @@ class AssociationServer:
                     hub.drain(self.timeouts.observer)
 
         try:
-            association.start(transport, announce, self._handshake(transport) if self._ssl_context else None)
+            association.start(transport, announce, handshake)
         except (RuntimeError, OSError) as error:
-            _LOG.error("%s: a connection is refused: %s", self.ae_title, error)
+            concerning(association).error("a connection is refused: %s", error)
             transport.close()
             self._over(association)
 
-    def _handshake(self, transport: Transport) -> Callable[[], None]:
+    def _handshake(self, association: Association, transport: Transport) -> Callable[[], None]:
         seconds = self.timeouts.tls
 
         def shake_hands() -> None:
             try:
                 transport.handshake(None if seconds is None else time.monotonic() + seconds)
             except ConnectionFailed as error:
-                _LOG.warning("%s: %s (from %s)", self.ae_title, error, transport.address[0])
+                concerning(association).warning("%s (from %s)", error, transport.address[0])
                 raise
 
         return shake_hands
@@ -286,8 +286,10 @@ class AssociationServer:
             if sum(not each.is_over for each in self._requested) >= self.limits.associations:
                 return _LIMIT_EXCEEDED
             self._requested.add(association)
-        service = acceptance(request, self.policy, self.limits.pdu, association.is_bound, association)
-        answer = Performance(association.handlers).run(service)
+        service = decide(request, self.policy, self.limits.pdu, association.is_bound, association)
+        decision = Performance(association.handlers).run(service)
+        association.service_classes = decision.services
+        answer = decision.answer
         if isinstance(answer, AssociateRJ):
             with self._lock:
                 self._requested.discard(association)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from rxdicom.errors import ArgumentError, ConnectionFailed, TimedOut
+from rxdicom.runtimes.threads.waiting import wait
 
 BUFFER_SIZE = 262144
 _TLS_CHUNK = 131072
@@ -59,8 +60,10 @@ class Transport:
         the kernel delays that for 40 ms unless told otherwise, again and again.
         """
         if _QUICKACK is not None:
-            with suppress(OSError):
+            try:  # noqa: SIM105 - for every message, and twice as fast
                 self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+            except OSError:
+                pass
 
     def handshake(self, deadline: float | None) -> None:
         """Nothing to do without TLS."""
@@ -196,19 +199,6 @@ def _host_and_port(name: Any) -> tuple[str, int]:
         return "", 0
     # An IPv4 peer of a socket that serves both families.
     return str(host).removeprefix("::ffff:"), int(port)
-
-
-def wait(fd: int, events: int, deadline: float | None, phase: str) -> None:
-    """Block until the descriptor is ready. Raises :class:`~rxdicom.errors.TimedOut` at the deadline."""
-    poll = select.poll()
-    poll.register(fd, events)
-    if not poll.poll(milliseconds(deadline)):
-        raise TimedOut(phase)
-
-
-def milliseconds(deadline: float | None) -> int | None:
-    """From now to a deadline of the monotonic clock, rounded up, for ``poll``."""
-    return None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
 
 
 def connect(host: str, port: int, bind_address: tuple[str, int] | None, deadline: float | None) -> socket.socket:

@@ -1,0 +1,54 @@
+"""Many objects to be stored: what becomes of each, and the count of it. The same for every runtime."""
+
+import os
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Instance = "Dataset | str | os.PathLike[str]"
+
+
+@frozen
+class Sent:
+    """What became of one object of a batch: the peer's status, or why there is none."""
+
+    instance: "Dataset | str | os.PathLike[str]"
+    """The dataset or path, as it was given."""
+    status: Status | None = None
+    error: Exception | None = None
+    size: int = 0
+    """Bytes of its dataset as it was sent."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the peer has it, perhaps with a warning."""
+        return self.status is not None and self.status.category in (STATUS_SUCCESS, STATUS_WARNING)
+
+
+@frozen
+class Totals:
+    """How far a batch has come."""
+
+    stored: int = 0
+    """Objects that the peer has, those with a warning among them."""
+    warnings: int = 0
+    failed: int = 0
+    bytes: int = 0
+    """Of the datasets that were stored."""
+
+    @property
+    def done(self) -> int:
+        """Objects that are accounted for."""
+        return self.stored + self.failed
+
+    def with_one(self, sent: Sent) -> "Totals":
+        """The count with one more."""
+        if not sent.is_stored:
+            return evolve(self, failed=self.failed + 1)
+        warned = sent.status is not None and sent.status.category == STATUS_WARNING
+        return evolve(self, stored=self.stored + 1, warnings=self.warnings + warned, bytes=self.bytes + sent.size)

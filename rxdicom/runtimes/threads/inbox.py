@@ -1,0 +1,131 @@
+"""What the peer has asked for and is still to be performed: in order, and as many side by side as the window allows."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+Work = Callable[[], None]
+
+MOST_WORKERS = 32
+"""Threads of one association, also where its window is unlimited or larger."""
+_MOST_WAITING = 64
+"""Requests that a peer may send beyond its window while others are being performed."""
+_IDLE = 5.0
+"""Seconds after which a thread that has nothing to do ends."""
+
+
+class Inbox:
+    """The work of one association. With a window of 1 the reader does it; otherwise threads that come and go.
+
+    ``wake_reader`` has the reader call :meth:`work`; ``window`` is the number of operations that the peer may have
+    outstanding, 0 for any.
+    """
+
+    def __init__(self, name: str, window: Callable[[], int], wake_reader: Callable[[], None]) -> None:
+        self._name = name
+        self._window = window
+        self._wake_reader = wake_reader
+        self._waiting: deque[Work] = deque()
+        self._last: Work | None = None
+        self._running = 0
+        self._workers = 0
+        self._idle = 0
+        self._over = False
+        self._changed = threading.Condition(threading.Lock())
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the peer waits for the answer to something, beside what the reader is doing."""
+        return bool(self._waiting) or (self._running > 0 and self._window() != 1)
+
+    def admits(self, *, reader: bool) -> bool:
+        """Whether something can be put. The reader waits until it can: then it reads no more, and TCP slows the peer.
+
+        Not so where handlers run on the reader, or another thread reads to get its response. What one read brings to
+        an idle reader is admitted, however much it is.
+        """
+        window = self._window()
+        most = _MOST_WAITING + (window or MOST_WORKERS)
+        if window == 1 and reader and not self._running:
+            return True
+        if window != 1 and reader:
+            with self._changed:
+                while len(self._waiting) >= most and not self._over:
+                    self._changed.wait()
+        return len(self._waiting) < most
+
+    def put(self, work: Work) -> None:
+        """Have this done after what came before, or beside it."""
+        if self._window() == 1:
+            self._waiting.append(work)
+            self._wake_reader()
+            return
+        with self._changed:
+            self._waiting.append(work)
+            self._changed.notify_all()
+            room = self._workers < min(self._window() or MOST_WORKERS, MOST_WORKERS)
+            if self._idle >= len(self._waiting) or not room or self._start():
+                return
+            # No thread at all: then the current one.
+            self._waiting.remove(work)
+            self._running += 1
+        work()
+        self._finish()
+
+    def _start(self) -> bool:
+        """Another worker. False if there is none, not even an earlier one."""
+        worker = threading.Thread(target=self._serve, name=f"{self._name}-worker-{self._workers + 1}", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:
+            return self._workers > 0
+        self._workers += 1
+        return True
+
+    def put_last(self, work: Work) -> None:
+        """Have this done once everything else is: at once, by the current thread, if there is nothing else."""
+        with self._changed:
+            if self._waiting or self._running:
+                self._last = work
+                return
+        work()
+
+    def work(self) -> None:
+        """Do what is waiting. Called by the reader, who is at it with a window of 1 only; never twice at a time."""
+        if not self._waiting or self._window() != 1 or self._running:
+            return
+        self._running = 1
+        while self._waiting:
+            self._waiting.popleft()()
+        self._finish()
+
+    def _serve(self) -> None:
+        """What a thread does, as long as there is something to be done."""
+        while True:
+            with self._changed:
+                self._idle += 1
+                self._changed.wait_for(lambda: self._waiting or self._over, _IDLE)
+                self._idle -= 1
+                if not self._waiting:
+                    self._workers -= 1
+                    return
+                work = self._waiting.popleft()
+                self._running += 1
+                self._changed.notify_all()
+            work()
+            self._finish()
+
+    def _finish(self) -> None:
+        with self._changed:
+            self._running -= 1
+            last = None
+            if not (self._waiting or self._running):
+                last, self._last = self._last, None
+        if last is not None:
+            last()
+
+    def stop(self) -> None:
+        """The association is over: threads end when they are done."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
