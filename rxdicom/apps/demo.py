@@ -24,9 +24,9 @@ from reactivex import operators as ops
 
 from rxdicom import AE, AssociationServer, evt
 from rxdicom.apps import chart
-from rxdicom.apps.console import escaped, log_observers, reason, size
+from rxdicom.apps.console import escaped, reason, size
 from rxdicom.apps.instances import Instance, Unsendable, examine, presentation_contexts, scan
-from rxdicom.apps.storescp import file_name
+from rxdicom.apps.storage import file_name
 from rxdicom.apps.traffic import Traffic, pace, traffic
 from rxdicom.errors import RxDicomError
 
@@ -89,7 +89,7 @@ def _demonstrate(args: Namespace) -> int:
         raise FileNotFoundError("pydicom's own test files are not there; reinstall pydicom")
     observed: list[Any] = []
     with _receiving_folder(keep=args.keep) as folder:
-        items, seen = _send_and_watch(items, folder, args, observed)
+        items, seen = _send_and_watch(items, folder, observed)
         _show_totals(seen)
         _show_chart(observed)
         _show_unsendable(unsendable)
@@ -130,9 +130,7 @@ def _receiving_folder(*, keep: bool) -> Generator[str]:
 # ---- the journey
 
 
-def _send_and_watch(
-    items: Sequence[Item], folder: str, args: Namespace, observed: list[Any]
-) -> tuple[list[Item], Traffic]:
+def _send_and_watch(items: Sequence[Item], folder: str, observed: list[Any]) -> tuple[list[Item], Traffic]:
     """Send everything to a server of our own, an association for each SOP class, several of them side by side.
 
     Returns the items with what failed, and the totals; ``observed`` is given the events of one association.
@@ -141,7 +139,7 @@ def _send_and_watch(
     drawn = max(groups, key=_variety)
     totals: list[Traffic] = []
     scu = AE(_SCU)
-    with _server(folder, args) as server:
+    with _server(folder) as server:
         port = server.address[1]
         print(f"A Storage SCP listens on {_HOST}:{port} and stores in {folder}.")
         print(f"{len(items)} DICOM files that ship with pydicom are sent to it by SOP class.")
@@ -159,12 +157,11 @@ def _send_and_watch(
     return sorted(sent, key=_number), totals[0]
 
 
-def _server(folder: str, args: Namespace) -> AssociationServer:
+def _server(folder: str) -> AssociationServer:
     ae = AE(_SCP)
     ae.accept_any_storage = True
     ae.spool_folder = folder
-    handlers = [*log_observers(args), (evt.EVT_C_STORE, _keep, [folder])]
-    return ae.start_server((_HOST, 0), block=False, evt_handlers=handlers)
+    return ae.start_server((_HOST, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, _keep, [folder])])
 
 
 def _keep(event: "CStore", folder: str) -> int:

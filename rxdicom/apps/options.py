@@ -5,14 +5,19 @@ import os
 import ssl
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from attrs import evolve
 
 from rxdicom import AE, Association, __version__
-from rxdicom.apps.console import LOG, escaped, log_observers, reason
+from rxdicom.apps.console import LOG, escaped, reason
+from rxdicom.apps.identity import add_identity_options, check_confirmed, user_identity
 from rxdicom.errors import ArgumentError
 from rxdicom.presentation import PresentationContext
+from rxdicom.wire.items import UserItem
+
+if TYPE_CHECKING:
+    from rxdicom.events.bindings import EventHandler
 
 _TLS_OPTIONS = ("cert", "key", "ca", "insecure", "hostname", "require_client_cert")
 
@@ -37,15 +42,19 @@ def add_general_options(parser: ArgumentParser, *, verbosity: bool = True) -> No
     group.add_argument("--version", action="version", version=f"rxdicom {__version__}")
 
 
-def add_client_options(parser: ArgumentParser, title: str) -> None:
-    """What a program that requests associations has: the peer, AE titles, deadlines, TLS."""
+def add_client_options(parser: ArgumentParser, title: str, *, response_seconds: int = 30) -> None:
+    """What a program that requests associations has: the peer, AE titles, deadlines, user identity, TLS.
+
+    ``response_seconds`` is how long it waits for a response, unless it is told otherwise.
+    """
     parser.add_argument("host", help="name or address of the peer")
-    parser.add_argument("port", type=_port, help="its TCP port")
+    parser.add_argument("port", type=tcp_port, help="its TCP port")
     _add_title(parser, "--calling-aet", title)
     parser.add_argument(
         "-aec", "--called-aet", metavar="AET", default="ANY-SCP", help="the peer's AE title (default ANY-SCP)"
     )
-    _add_limits(parser)
+    _add_limits(parser, response_seconds)
+    add_identity_options(parser)
     _add_tls(
         parser,
         (
@@ -59,11 +68,16 @@ def add_client_options(parser: ArgumentParser, title: str) -> None:
 
 def add_server_options(parser: ArgumentParser, title: str) -> None:
     """What a program that accepts associations has: where to listen, how many to serve, deadlines, TLS."""
-    parser.add_argument("port", type=_port_or_any, help="TCP port to listen on, 0 for any free one")
+    parser.add_argument("port", type=any_tcp_port, help="TCP port to listen on, 0 for any free one")
     parser.add_argument("-ba", "--bind-address", metavar="HOST", default="", help="listen at this address only")
     _add_title(parser, "--ae-title", title)
     parser.add_argument(
         "--max-associations", metavar="N", type=positive, default=10, help="at a time, more are rejected (default 10)"
+    )
+    parser.add_argument(
+        "--users",
+        metavar="FILE",
+        help="reject associations without the user identity of one of these: NAME:PASSWORD in a line each, or NAME",
     )
     _add_limits(parser)
     _add_tls(
@@ -82,12 +96,12 @@ def _add_title(parser: ArgumentParser, name: str, title: str) -> None:
     )
 
 
-def _add_limits(parser: ArgumentParser) -> None:
+def _add_limits(parser: ArgumentParser, response_seconds: int = 30) -> None:
     group = parser.add_argument_group("deadlines in seconds (0 for none), and limits")
     rows = (
         ("-tc", "connection", 30, "to connect, and for the TLS handshake"),
         ("-ta", "acse", 30, "for the answer to an association or release request"),
-        ("-td", "dimse", 30, "for the response to a request"),
+        ("-td", "dimse", response_seconds, "for the response to a request"),
         ("-tn", "network", 60, "for any sign of life of an idle peer"),
     )
     for flag, name, seconds, meaning in rows:
@@ -131,11 +145,13 @@ def _number(text: str, lowest: int, highest: int, what: str) -> int:
     return value
 
 
-def _port(text: str) -> int:
+def tcp_port(text: str) -> int:
+    """The type of an option that is the port of a peer."""
     return _number(text, 1, 65535, "a TCP port from 1 to 65535")
 
 
-def _port_or_any(text: str) -> int:
+def any_tcp_port(text: str) -> int:
+    """The type of an option that is a port to listen on, 0 for any free one."""
     return _number(text, 0, 65535, "a TCP port from 0 to 65535")
 
 
@@ -179,13 +195,31 @@ Connect = Callable[[Sequence[PresentationContext] | None], Association]
 """Requests an association with the peer, for these contexts or the AE's; raises what ``AE.associate`` raises."""
 
 
-def connector(ae: AE, args: Namespace) -> Connect:
-    """What opens associations with the peer that the options name. Raises ArgumentError for wrong TLS options."""
+def connector(
+    ae: AE, args: Namespace, items: Iterable[UserItem] = (), handlers: "Iterable[EventHandler]" = ()
+) -> Connect:
+    """What opens associations with the peer that the options name, with further negotiation items and handlers.
+
+    Raises :class:`~rxdicom.errors.ArgumentError` for wrong options, and :class:`OSError` for files.
+    """
     tls = _client_tls(args)
-    observers = log_observers(args)
+    bound = list(handlers)
+    identity = user_identity(args)
+    negotiated = [*items, *([identity] if identity else [])]
 
     def connect(contexts: Sequence[PresentationContext] | None) -> Association:
-        return ae.associate(args.host, args.port, contexts, args.called_aet, tls_args=tls, evt_handlers=observers)
+        assoc = ae.associate(
+            args.host,
+            args.port,
+            contexts,
+            args.called_aet,
+            ext_neg=negotiated,
+            tls_args=tls,
+            evt_handlers=bound,
+        )
+        if args.pos_response:
+            check_confirmed(assoc)
+        return assoc
 
     return connect
 

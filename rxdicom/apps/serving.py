@@ -1,12 +1,14 @@
 """What the server programs share: listen, say so, serve until SIGINT or SIGTERM, stop cleanly."""
 
 import signal
+import ssl
 import threading
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from rxdicom import AE
-from rxdicom.apps.console import LOG, log_observers, reason
+from rxdicom import AE, AssociationServer, evt
+from rxdicom.apps.console import LOG, reason
+from rxdicom.apps.identity import authenticate, read_users
 from rxdicom.apps.options import server_tls
 from rxdicom.errors import RxDicomError
 
@@ -22,17 +24,15 @@ def serve(ae: AE, args: Namespace, task: str, handlers: "list[EventHandler] | No
     """Serve on this thread until the process is told to stop; returns the exit code. ``task`` goes into the log."""
     ae.maximum_associations = args.max_associations
     context = server_tls(args)
+    bound = list(handlers or ())
+    if args.users:
+        ae.require_user_identity = True
+        bound.append((evt.EVT_USER_ID, authenticate, [read_users(args.users)]))
     # Blocked in every thread that is started from here on: one of them waits for the signals, none is interrupted.
     stops = {each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     try:
-        address = (args.bind_address, args.port)
-        try:
-            server = ae.make_server(
-                address, ssl_context=context, evt_handlers=[*log_observers(args), *(handlers or ())]
-            )
-        except (OSError, UnicodeError) as error:
-            raise CannotListen(f"cannot listen on {_shown(*address)}: {reason(error)}") from error
+        server = make_server(ae, (args.bind_address, args.port), context, bound)
 
         def stop() -> None:
             LOG.info("%s: stops on %s", server.ae_title, signal.Signals(signal.sigwait(stops)).name)
@@ -49,6 +49,16 @@ def serve(ae: AE, args: Namespace, task: str, handlers: "list[EventHandler] | No
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     stopper.join()
     return 0
+
+
+def make_server(
+    ae: AE, address: tuple[str, int], context: ssl.SSLContext | None, handlers: "list[EventHandler]"
+) -> AssociationServer:
+    """A server that listens but does not serve yet. Raises :class:`CannotListen`."""
+    try:
+        return ae.make_server(address, ssl_context=context, evt_handlers=handlers)
+    except (OSError, UnicodeError) as error:
+        raise CannotListen(f"cannot listen on {_shown(*address)}: {reason(error)}") from error
 
 
 def _shown(host: str, port: int) -> str:

@@ -1,20 +1,20 @@
 """``rxdicom storescu``: C-STORE as a user; sends files and folders, as they lie on disk wherever the peer allows it."""
 
-import sys
-import time
+import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 
 from rxdicom import Association
 from rxdicom.apps.console import LOG, complain, reason, size
 from rxdicom.apps.instances import Context, Instance, Lookahead, Unsendable, presentation_contexts, scan
+from rxdicom.apps.interruption import cut, interruptible, nothing
 from rxdicom.apps.options import add_client_options, connector, make_ae
+from rxdicom.apps.progress import Progress, wants_progress
+from rxdicom.apps.tables import told
 from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext, RxDicomError
 
 PAUSES = (0.0, 1.0, 2.0)
 """Seconds before each new association after one was lost; used up without anything stored, the rest is given up."""
-
-_PROGRESS_AFTER, _PROGRESS_EVERY = 0.5, 0.1
 
 Connect = Callable[[Sequence[Context]], Association]
 
@@ -39,14 +39,25 @@ def run(args: Namespace) -> int:
     ae.convert_datasets = not args.no_convert
     open_association = connector(ae, args)
 
-    def connect(contexts: Sequence[Context]) -> Association:
-        return open_association(presentation_contexts(contexts))
+    opened: list[Association] = []
 
-    report = Report(progress=sys.stderr.isatty() and not (args.quiet or args.verbose or args.debug))
+    def connect(contexts: Sequence[Context]) -> Association:
+        opened[:] = [open_association(presentation_contexts(contexts))]
+        return opened[0]
+
+    def cut_opened() -> None:
+        for assoc in opened:
+            cut(assoc)
+
+    report = Report(progress=wants_progress(args))
     queue = Lookahead(report.sendable(scan(args.paths)))
     unsent = 0
     try:
-        unsent = send_all(queue, connect, report, convert=ae.convert_datasets)
+        # The first Ctrl-C lets what is on its way arrive, and then releases the association.
+        with interruptible(nothing, cut_opened) as stopped:
+            unsent = send_all(queue, connect, report, stopped, convert=ae.convert_datasets)
+        if stopped.is_set():
+            raise KeyboardInterrupt
     finally:
         report.clear()
         if report.touched and not args.quiet:
@@ -62,8 +73,7 @@ class Report:
     def __init__(self, *, progress: bool) -> None:
         self.stored = self.warnings = self.failed = self.skipped = self.bytes = 0
         self.associations = 0
-        self._progress = progress
-        self._started = self._shown = time.monotonic()
+        self._progress = Progress(enabled=progress)
 
     @property
     def touched(self) -> bool:
@@ -88,15 +98,9 @@ class Report:
         if warning:
             self.warnings += 1
         LOG.info("%s: stored%s", instance.path, warning and f" with warning {warning}")
-        if self._progress:
-            self._show_progress(time.monotonic())
-
-    def _show_progress(self, now: float) -> None:
-        if now >= max(self._started + _PROGRESS_AFTER, self._shown + _PROGRESS_EVERY):
-            self._shown = now
-            rate = size(self.bytes / (now - self._started))
-            text = f"{self.stored} stored, {self.failed} failed, {size(self.bytes)}, {rate}/s"
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        if self._progress.is_due:
+            rate = size(self.bytes / self._progress.seconds)
+            self._progress.show(f"{self.stored} stored, {self.failed} failed, {size(self.bytes)}, {rate}/s")
 
     def fail(self, path: str, why: str) -> None:
         """It could not be sent, or was refused."""
@@ -110,12 +114,11 @@ class Report:
 
     def clear(self) -> None:
         """Wipe the progress out."""
-        if self._shown > self._started:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        self._progress.clear()
 
     def summary(self, unsent: int = 0) -> str:
         """What became of the files so far, in one line."""
-        seconds = max(time.monotonic() - self._started, 0.001)
+        seconds = self._progress.seconds
         total = self.stored + self.failed + unsent
         text = (
             f"{self.stored} of {total} stored, {size(self.bytes)} in {seconds:.1f} s ({size(self.bytes / seconds)}/s)"
@@ -130,16 +133,23 @@ class Report:
 
 
 def send_all(
-    queue: Lookahead, connect: Connect, report: Report, *, convert: bool, pauses: Sequence[float] = PAUSES
+    queue: Lookahead,
+    connect: Connect,
+    report: Report,
+    stopped: threading.Event,
+    *,
+    convert: bool,
+    pauses: Sequence[float] = PAUSES,
 ) -> int:
     """Send what is in the queue, over as many associations as its contexts and mishaps need, one after the other.
 
     When an association is lost, a new one goes on with the instance that was on its way, once; an instance that loses
     a second one is a failure. Returns how many instances were given up because one association after the other was
     lost and nothing stored. A failure of the very first association is raised, because then nothing works at all.
+    Once ``stopped`` is set nothing more is sent.
     """
     losses, stored, suspect = 0, 0, None
-    while queue.first() is not None:
+    while queue.first() is not None and not stopped.is_set():
         contexts = queue.contexts(convert=convert)
         sending = None
         try:
@@ -147,11 +157,15 @@ def send_all(
                 report.associations += 1
                 for sending in queue.covered_by(contexts):
                     _send(assoc, sending, report)
+                    if stopped.is_set():
+                        break
                 sending = None
         except NoAcceptedContext:
             for refused in queue.covered_by(contexts):
                 report.fail(refused.path, f"the peer accepts no context for {_kind(refused)}")
         except RxDicomError as error:
+            if stopped.is_set():
+                break
             if not report.associations:
                 raise
             why = str(error).partition(";")[0]
@@ -166,7 +180,7 @@ def send_all(
                 return unsent
             if queue.first() is not None:
                 LOG.warning("goes on with a new association: %s", why)
-                time.sleep(pauses[losses - 1])
+                stopped.wait(pauses[losses - 1])
     return 0
 
 
@@ -183,11 +197,10 @@ def _send(assoc: Association, instance: Instance, report: Report) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a file makes pydicom raise, the others are to be sent
         report.fail(instance.path, reason(error) if isinstance(error, OSError) else repr(error))
     else:
-        told = f"0x{status:04X} {status.description}{f' ({status.ErrorComment})' if status.ErrorComment else ''}"
         if status.category in ("Success", "Warning"):
-            report.succeed(instance, told if status.category == "Warning" else "")
+            report.succeed(instance, told(status) if status.category == "Warning" else "")
         else:
-            report.fail(instance.path, f"the peer refused it: {told}")
+            report.fail(instance.path, f"the peer refused it: {told(status)}")
 
 
 def _kind(instance: Instance) -> str:

@@ -9,15 +9,20 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from struct import pack
+from typing import TYPE_CHECKING
 
 import pydicom
 import pytest
 from attrs import frozen
 from pydicom import FileDataset
 
+from rxdicom import AE
 from rxdicom.__main__ import main
 from rxdicom.wire.part10 import encode_head
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN
+
+if TYPE_CHECKING:
+    from rxdicom.events.bindings import EventHandler
 
 DEADLINE = 20.0
 """Seconds that any single thing in a test may take at the most."""
@@ -129,3 +134,48 @@ def read(path: Path) -> FileDataset:
     """The decoded dataset of a file."""
     dataset: FileDataset = pydicom.dcmread(path)  # pyright: ignore[reportUnknownMemberType]
     return dataset
+
+
+@contextmanager
+def provider(
+    handlers: "list[EventHandler]", *sop_classes: str, ae: AE | None = None, roles: bool = False
+) -> Generator[tuple[str, int]]:
+    """An SCP in this process that supports these SOP classes, with ``roles`` in either role; yields its address."""
+    ae = ae or AE("PROVIDER")
+    for uid in sop_classes:
+        if roles:
+            ae.add_supported_context(uid, scu_role=True, scp_role=True)
+        else:
+            ae.add_supported_context(uid)
+    with ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers) as running:
+        yield running.address
+
+
+class Process:
+    """A client program in a process of its own, for what happens while it runs."""
+
+    def __init__(self, *arguments: object) -> None:
+        command = [sys.executable, "-m", "rxdicom", *map(str, arguments)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._said = ""
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait_until_it_says(self, text: str) -> None:
+        """Read its stderr up to the line with a text."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._said += line
+            if text in line:
+                return
+        pytest.fail(f"it never says {text!r}: {self._said}")
+
+    def outcome(self) -> Outcome:
+        """Wait for its end."""
+        try:
+            out, err = self._process.communicate(timeout=DEADLINE)
+        finally:
+            self._process.kill()
+        return Outcome(self._process.returncode, out, self._said + err)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rxdicom import __version__
+from rxdicom import AE, __version__, evt
 from rxdicom.__main__ import PROGRAMS
 from rxdicom.apps.console import LOG, escaped, logging_to_stderr, reason, size
-from tests.apps.support import DEADLINE, Server, call, dicom_file, run, server
+from rxdicom.events.bindings import EventHandler
+from tests.apps.support import DEADLINE, Server, call, dicom_file, provider, run, server
 from tests.certificates import Certificates
 
 
@@ -48,32 +49,26 @@ def test_every_program_has_a_version_and_help(capsys: pytest.CaptureFixture[str]
     assert f"usage: {f'rxdicom {name}'.strip()} " in shown.out
 
 
-def test_the_names_of_options_are_those_of_dcmtk_and_pynetdicom(capsys: pytest.CaptureFixture[str]):
-    common = {
-        "-aet",
-        "-ta",
-        "-td",
-        "-tn",
-        "-tc",
-        "-pdu",
-        "-v",
-        "-d",
-        "-q",
-        "--version",
-        "--tls",
-        "--cert",
-        "--key",
-        "--ca",
-    }
-    own = {
-        "echoscu": {"-aec", "--repeat", "--insecure", "--hostname"},
-        "storescu": {"-aec", "--no-convert", "--insecure", "--hostname"},
-        "echoscp": {"-ba", "--bind-address", "--require-client-cert", "--max-associations"},
-        "storescp": {"-ba", "--bind-address", "-od", "--relaxed", "--ignore", "--require-client-cert"},
-    }
-    for name, options in own.items():
-        words = call(capsys, name, "--help").out.replace(",", " ").replace("[", " ").replace("]", " ").split()
-        assert common | options <= set(words), name
+COMMON = "-aet -ta -td -tn -tc -pdu -v -d -q --version --tls --cert --key --ca"
+IDENTITY = "-usr --user -pwd --password --password-file -kt --kerberos --saml --jwt -rsp --pos-response"
+CLIENT = f"-aec --insecure --hostname {IDENTITY}"
+SERVER = "-ba --bind-address --require-client-cert --max-associations --users"
+QUERY = "-k -f -P -S -O --model --cancel --json --relational --multi-frame --character-set"
+OWN = {
+    "echoscu": f"{CLIENT} --repeat",
+    "storescu": f"{CLIENT} --no-convert",
+    "findscu": f"{CLIENT} {QUERY} -W -U -w -od --fuzzy --date-time --timezone",
+    "getscu": f"{CLIENT} {QUERY} -od --relaxed --storage --transfer-syntax",
+    "movescu": f"{CLIENT} {QUERY} -od --relaxed -aem --store --store-port",
+    "echoscp": SERVER,
+    "storescp": f"{SERVER} -od --relaxed --ignore",
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_names_of_options_are_those_of_dcmtk_and_pynetdicom(capsys: pytest.CaptureFixture[str], name: str):
+    words = call(capsys, name, "--help").out.replace(",", " ").replace("[", " ").replace("]", " ").split()
+    assert {*COMMON.split(), *OWN[name].split()} <= set(words)
 
 
 # ---- wrong use, and what fails: one line each
@@ -99,6 +94,11 @@ WRONG_USE = {
     "key without certificate": ("echoscu 127.0.0.1 104 --tls --key x.pem", "--key needs --cert"),
     "CA that is not there": ("echoscu 127.0.0.1 104 --tls --ca /no/ca.pem", "/no/ca.pem: No such file"),
     "TLS server without certificate": ("echoscp 0 --tls", "--tls needs --cert"),
+    "two identities": ("echoscu 127.0.0.1 104 --user a --jwt b", "--user and --jwt exclude each other"),
+    "password without name": ("storescu 127.0.0.1 104 -pwd x f", "--password needs --user"),
+    "no keys": ("findscu 127.0.0.1 104", "there is nothing to ask for"),
+    "unknown key": ("getscu 127.0.0.1 104 -k Patient", "there is no attribute Patient"),
+    "nothing to move": ("movescu 127.0.0.1 104 -k Modality=CT", "there is nothing to retrieve"),
     "no associations": ("echoscp 0 --max-associations 0", "'0' is not a number from 1 on"),
 }
 
@@ -144,6 +144,10 @@ def test_what_fails_is_one_line_and_exit_code_1(
             (("storescu", *peer, tmp_path / "missing.dcm"), "missing.dcm: No such file or directory"),
             (("storescu", *peer, tmp_path / "empty"), "there is no DICOM file to send"),
             (("storescu", *peer, image), "the peer accepts no context for 1.2.840.10008.5.1.4.1.1.7 in"),
+            (("echoscu", *peer, "--jwt", "/no/token"), "/no/token: No such file or directory"),
+            (("findscu", "127.0.0.1", closed_port, "-k", "PatientName"), f"cannot connect to 127.0.0.1:{closed_port}"),
+            (("getscu", *peer, "-k", "PatientID=1", "-od", text), f"{text}: Not a directory"),
+            (("movescu", *peer, "-k", "PatientID=1"), "no accepted presentation context for "),
             (("storescu", *peer, "/dev/null"), "/dev/null: not a regular file"),
             (("echoscu", *peer, "--tls", "--ca", certificates.certificate), "TLS"),
             (
@@ -167,14 +171,12 @@ def test_a_rejected_association_says_why(capsys: pytest.CaptureFixture[str]):
         with socket.create_connection(("127.0.0.1", running.port)):
             # Connected, but nothing was requested: that takes no association.
             assert call(capsys, "echoscu", "127.0.0.1", running.port).code == 0
-        from rxdicom import AE
-
         ae = AE()
         ae.add_requested_context("1.2.840.10008.1.1")
         with ae.associate("127.0.0.1", running.port):
             outcome = call(capsys, "echoscu", "127.0.0.1", running.port)
         running.stop()
-    assert "rejected with result 2, source 3, reason 2" in running.said
+    assert "rejected transiently: local limit exceeded (result 2, source 3, reason 2)" in running.said
     assert outcome.code == 1
     assert "association rejected transiently: local limit exceeded; try again later" in outcome.err
     assert len(outcome.err.splitlines()) == 1
@@ -226,7 +228,7 @@ def test_v_and_d_say_more_on_stderr(capsys: pytest.CaptureFixture[str], echoscp:
     assert "C-ECHO" not in verbose
     for message in ("sent A-ASSOCIATE-RQ", "received A-ASSOCIATE-AC", "C-ECHO-RQ", "C-ECHO-RSP", "sent A-RELEASE-RQ"):
         assert message in debug
-    assert LOG.handlers == []
+    assert [type(each) for each in LOG.handlers] == [logging.NullHandler]
 
 
 # ---- TLS
@@ -299,19 +301,22 @@ sys.exit(code)
 HEAVY = {"pydicom", "reactivex", "numpy", "asyncio"}
 
 
-def test_the_users_load_neither_pydicom_nor_reactivex(tmp_path: Path):
+def loaded_by(*arguments: object) -> set[str]:
+    """The modules that a program has loaded when it ends with success."""
+    command = [sys.executable, "-c", LOADED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "rxdicom.apps.options" in modules
+    assert not modules & {f"rxdicom.apps.{name}" for name in PROGRAMS if name != arguments[0]}
+    return modules
+
+
+def test_who_echoes_and_stores_loads_neither_pydicom_nor_reactivex(tmp_path: Path):
     image = dicom_file(tmp_path / "image.dcm")
     with server("storescp", "-od", tmp_path / "stored", interpreter=("-X", "importtime")) as running:
-        for arguments in (("echoscu",), ("storescu",)):
-            peer = [*arguments, "127.0.0.1", str(running.port), *([str(image)] if "storescu" in arguments else [])]
-            done = subprocess.run(
-                [sys.executable, "-c", LOADED, *peer], capture_output=True, text=True, timeout=DEADLINE, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            modules = set(done.stdout.splitlines()[-1].split())
-            assert "rxdicom.apps.options" in modules
-            assert not HEAVY & modules
-            assert not modules & {f"rxdicom.apps.{name}" for name in PROGRAMS if name != arguments[0]}
+        for program, *paths in (("echoscu",), ("storescu", image)):
+            assert not HEAVY & loaded_by(program, "127.0.0.1", running.port, *paths)
         assert running.stop() == 0
     # The same of the server, which has answered a C-ECHO and stored an instance by now.
     imported = {
@@ -319,6 +324,22 @@ def test_the_users_load_neither_pydicom_nor_reactivex(tmp_path: Path):
     }
     assert {"rxdicom.apps.serving", "hashlib"} <= imported
     assert not HEAVY & imported
+
+
+def test_who_queries_loads_pydicom_once_it_is_needed_and_reactivex_never():
+    roots = [f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3)]
+    for program in ("findscu", "getscu", "movescu"):
+        assert not HEAVY & loaded_by(program, "--help"), program
+    handlers: list[EventHandler] = [
+        (evt.EVT_C_FIND, lambda _: [(0x0000, None)]),  # pyright: ignore[reportUnknownLambdaType]
+        (evt.EVT_C_GET, lambda _: [0]),  # pyright: ignore[reportUnknownLambdaType]
+        (evt.EVT_C_MOVE, lambda _: [("127.0.0.1", 104), 0]),  # pyright: ignore[reportUnknownLambdaType]
+    ]
+    with provider(handlers, *roots, "1.2.840.10008.5.1.4.1.1.2") as peer:
+        for program in ("findscu", "getscu", "movescu"):
+            modules = loaded_by(program, *peer, "-k", "StudyInstanceUID=1.2")
+            assert "pydicom" in modules
+            assert not {"reactivex", "asyncio"} & modules, program
 
 
 # ---- the log

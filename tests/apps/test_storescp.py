@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import socket
 import stat
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 from rxdicom import AE, AssociationAborted, AssociationReleased
-from rxdicom.apps.storescp import Store, file_name, keep
+from rxdicom.apps.storage import Store, clean, file_name, keep
 from rxdicom.presentation import build_context
 from tests.apps.support import SECONDARY_CAPTURE, call, dicom_file, read, run, server
 
@@ -156,8 +158,10 @@ class Recorder:
 @pytest.mark.parametrize("durable", [True, False])
 def test_only_relaxed_does_not_wait_for_the_disk(durable: bool):
     event: Any = Recorder()
-    assert keep(event, Store("/folder", durable)) == 0x0000
+    store = Store("/folder", durable)
+    assert keep(event, store) == 0x0000
     assert event.saved == [("/folder/1.2.3.dcm", durable)]
+    assert (store.tally.instances, store.tally.bytes) == (1, 7)
     assert Store("/folder").durable
 
 
@@ -190,7 +194,7 @@ def test_it_stops_cleanly_with_an_association_open(program: str, how: signal.Sig
             assoc.send_c_echo()
         assoc.abort()
     assert f"stops on {how.name}" in running.said
-    assert ": aborted (local), source 0, reason 0" in running.said
+    assert ": aborted here: by the service user (source 0, reason 0)" in running.said
     assert "Traceback" not in running.said
 
 
@@ -207,6 +211,50 @@ def test_a_folder_that_cannot_be_used_is_refused_at_once(
     monkeypatch.setattr(os, "access", forbidden)
     outcome = call(capsys, "storescp", "-od", tmp_path, 0)
     assert (outcome.code, outcome.err) == (1, f"rxdicom storescp: {tmp_path}: Permission denied\n")
+
+
+UNFINISHED = ".rxdicom-0123456789abcdef.part"
+
+
+def test_what_killed_programs_left_is_removed_once_it_is_a_day_old(tmp_path: Path):
+    (tmp_path / "elsewhere").touch()
+    links = tmp_path / ".rxdicom-00000000000000ff.part"
+    links.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".rxdicom-00000000000000fe.part").mkdir()
+    names = {
+        UNFINISHED: 2.0,
+        ".rxdicom-0000000000000001.part": 0.9,
+        ".rxdicom-00000000000000g1.part": 2.0,
+        ".rxdicom-0000000000000001.part.dcm": 2.0,
+        "1.2.3.dcm": 2.0,
+    }
+    now = time.time()
+    for name, days in names.items():
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (now, now - 86400 * days))
+    os.utime(links, (now, now - 172800), follow_symlinks=False)
+    os.utime(tmp_path / ".rxdicom-00000000000000fe.part", (now, now - 172800))
+    before = set(os.listdir(tmp_path))
+    assert clean(str(tmp_path)) == [UNFINISHED]
+    assert before - set(os.listdir(tmp_path)) == {UNFINISHED}
+    assert clean(str(tmp_path / "nowhere")) == []
+
+
+@pytest.mark.parametrize("program", ["storescp", "getscu", "movescu"])
+def test_every_program_that_receives_cleans_its_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str
+):
+    (tmp_path / UNFINISHED).touch()
+    os.utime(tmp_path / UNFINISHED, (0, 0))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        port = bound.getsockname()[1]
+        own = {"getscu": ("127.0.0.1", port), "movescu": ("127.0.0.1", port, "--store", "--store-port", 0)}
+        keys = ("-k", "PatientID=1") if program in own else ("-ba", "127.0.0.1")
+        outcome = call(capsys, program, *own.get(program, (port,)), *keys, "-od", tmp_path, "-v")
+    assert outcome.code == 1
+    assert f"{UNFINISHED}: removed" in outcome.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_have_the_permissions_that_the_process_gives(tmp_path: Path):

@@ -2,9 +2,6 @@
 
 import itertools
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +11,13 @@ import pytest
 from attrs import field, frozen
 
 from rxdicom import AE, Association, AssociationServer, ConnectionFailed, evt
-from rxdicom.apps import storescu
+from rxdicom.apps import progress, storescu
 from rxdicom.apps.instances import AHEAD, Instance, Lookahead, Unsendable, presentation_contexts, scan
 from rxdicom.apps.storescu import Report, send_all
 from rxdicom.events.records import CStore, Established
 from rxdicom.wire.part10 import FileHead
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from tests.apps.support import ARC, DEADLINE, SECONDARY_CAPTURE, call, dicom_file, read
+from tests.apps.support import ARC, DEADLINE, SECONDARY_CAPTURE, Process, call, dicom_file, read
 
 JPEG = "1.2.840.10008.1.2.4.50"
 
@@ -323,14 +320,20 @@ def test_a_file_that_vanishes_fails_alone(capsys: pytest.CaptureFixture[str], tm
 # ---- what happens to associations
 
 
-def send(receiver: Receiver, folder: Path, report: Report) -> int:
+def send(
+    receiver: Receiver,
+    folder: Path,
+    report: Report,
+    stopped: threading.Event | None = None,
+    pauses: Sequence[float] = (0, 0, 0),
+) -> int:
     ae = AE()
 
     def connect(contexts: Sequence[tuple[str, tuple[str, ...]]]) -> Association:
         return ae.associate(*receiver.peer, presentation_contexts(contexts))
 
     queue = Lookahead(report.sendable(scan([str(folder)])))
-    return send_all(queue, connect, report, convert=True, pauses=(0, 0, 0))
+    return send_all(queue, connect, report, stopped or threading.Event(), convert=True, pauses=pauses)
 
 
 def aborting(fatal: Sequence[str]) -> Callable[[CStore], int]:
@@ -420,7 +423,66 @@ def test_a_first_association_that_fails_is_raised_at_once(folder: Path):
     assert not report.touched
 
 
-def test_ctrl_c_ends_it_in_one_line(folder: Path):
+class Stopping(threading.Event):
+    """Is set when somebody waits for it, as if Ctrl-C had come right then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.set()
+        return super().wait(timeout)
+
+
+def test_a_pause_ends_when_it_is_to_stop(folder: Path):
+    report, stopped = Report(progress=False), Stopping()
+    with receiving(aborting(["1.2.2"])) as receiver:
+        assert send(receiver, folder, report, stopped, pauses=(600.0,)) == 0
+    assert stopped.waits == [600.0]
+    assert receiver.stored == ["1.2.0", "1.2.1"]
+    assert report.associations == 1
+
+
+def test_what_is_on_its_way_arrives_before_it_stops(folder: Path):
+    report, stopped = Report(progress=False), threading.Event()
+    released = threading.Event()
+
+    def stop(_: CStore) -> int:
+        stopped.set()
+        return 0x0000
+
+    with receiving(stop) as receiver:
+        receiver.server.bind(evt.EVT_RELEASED, lambda _: released.set())
+        assert send(receiver, folder, report, stopped) == 0
+        assert released.wait(DEADLINE)
+    assert receiver.stored == ["1.2.0"]
+    assert (report.stored, report.failed, report.associations) == (1, 0, 1)
+
+
+def test_ctrl_c_releases_the_association_and_ends_in_one_line(folder: Path):
+    entered, leave, released = threading.Event(), threading.Event(), threading.Event()
+
+    def stall(_: CStore) -> int:
+        entered.set()
+        leave.wait(DEADLINE)
+        return 0x0000
+
+    with receiving(stall) as receiver:
+        receiver.server.bind(evt.EVT_RELEASED, lambda _: released.set())
+        process = Process("storescu", *receiver.peer, folder)
+        assert entered.wait(DEADLINE)
+        process.interrupt()
+        leave.set()
+        outcome = process.outcome()
+        assert released.wait(DEADLINE)
+    assert (outcome.code, outcome.err) == (130, "rxdicom storescu: interrupted\n")
+    assert 1 <= len(receiver.stored) < 8
+    assert f"{len(receiver.stored)} of {len(receiver.stored)} stored" in outcome.out
+
+
+def test_ctrl_c_again_waits_for_nothing(folder: Path):
     entered, leave = threading.Event(), threading.Event()
 
     def stall(_: CStore) -> int:
@@ -429,18 +491,18 @@ def test_ctrl_c_ends_it_in_one_line(folder: Path):
         return 0x0000
 
     with receiving(stall) as receiver:
-        command = [sys.executable, "-m", "rxdicom", "storescu", *map(str, receiver.peer), str(folder)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = Process("storescu", *receiver.peer, folder, "-v")
         try:
             assert entered.wait(DEADLINE)
-            process.send_signal(signal.SIGINT)
-            leave.set()
-            _, err = process.communicate(timeout=DEADLINE)
+            process.interrupt()
+            process.wait_until_it_says("once more")
+            process.interrupt()
+            outcome = process.outcome()
         finally:
             leave.set()
-            process.kill()
-    assert process.returncode == 130
-    assert err == "rxdicom storescu: interrupted\n"
+    assert outcome.code == 130
+    assert outcome.err.endswith("rxdicom storescu: interrupted\n")
+    assert "Traceback" not in outcome.err
 
 
 # ---- progress
@@ -450,7 +512,7 @@ def test_progress_on_a_terminal_and_no_line_of_it_is_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     clock = itertools.count(step=0.25)
-    monkeypatch.setattr(storescu.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     report = Report(progress=True)
     for each in instances([("1.2", JPEG)] * 4):
         report.succeed(each, "")
