@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rxdicom.protocol.policy import Limits, Policy, Timeouts
     from rxdicom.runtimes.threads.ae import AE
     from rxdicom.runtimes.threads.association import Association
+    from rxdicom.runtimes.threads.responses import Responses
+    from rxdicom.runtimes.threads.sending import Transfer
     from rxdicom.runtimes.threads.server import AssociationServer
     from rxdicom.sop_class import register_uid
     from rxdicom.status import Status
@@ -39,6 +41,8 @@ _HOMES = {
     "AE": "rxdicom.runtimes.threads.ae",
     "Association": "rxdicom.runtimes.threads.association",
     "AssociationServer": "rxdicom.runtimes.threads.server",
+    "Responses": "rxdicom.runtimes.threads.responses",
+    "Transfer": "rxdicom.runtimes.threads.sending",
     "Limits": "rxdicom.protocol.policy",
     "Policy": "rxdicom.protocol.policy",
     "Timeouts": "rxdicom.protocol.policy",
@@ -87,11 +91,13 @@ __all__ = [
     "NoAcceptedContext",
     "PeerProtocolError",
     "Policy",
+    "Responses",
     "RxDicomError",
     "StateError",
     "Status",
     "TimedOut",
     "Timeouts",
+    "Transfer",
     "build_context",
     "build_role",
     "debug_logger",

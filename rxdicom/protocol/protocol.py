@@ -107,7 +107,8 @@ class Protocol:
         self._associated = False
         self._warned_of_odd = False
         self._artim: float | None = None
-        self._last_activity = 0.0
+        self.last_activity = 0.0
+        """When the last bytes came, or the last message was sent, on the clock of ``now``."""
         self._now = 0.0
         self._primitive: Any = None
         self._cause = ""
@@ -127,7 +128,7 @@ class Protocol:
 
     def connection_made(self, now: float) -> list[Produced]:
         """The transport connection is there, for either side (Evt2, Evt5)."""
-        self._last_activity = now
+        self.last_activity = now
         event = Event.TRANSPORT_CONFIRMED if self.is_requestor else Event.TRANSPORT_INDICATED
         produced = self._step(event, now)
         if self.state is State.AWAITING_AC_OR_RJ:
@@ -137,7 +138,7 @@ class Protocol:
 
     def receive_data(self, data: memoryview, now: float) -> list[Produced]:
         """Bytes from the peer, cut anywhere."""
-        self._now = self._last_activity = now
+        self._now = self.last_activity = now
         if self.watched >> Notice.DATA_RECV & 1:
             self._emit(Notice.DATA_RECV, bytes(data))
         if not (self._lost or self.closing or self.state in _UNCONNECTED):
@@ -145,9 +146,6 @@ class Protocol:
                 self._receiver.feed(data)
             except PeerProtocolError as error:
                 self._invalid(error)
-        if self._artim is not None and now >= self._artim:
-            # A peer that never pauses must not escape the deadline.
-            return self._take() + self.handle_timeout(now)
         return self._take()
 
     def receive_eof(self, now: float, cause: str = "") -> list[Produced]:
@@ -175,7 +173,7 @@ class Protocol:
         produced = self._step(Event.P_DATA_REQUEST, now)
         runs = None if source is None else message_runs(message, source, self.negotiated.maximum_length)
         self._outgoing.append((message, runs, source))
-        self._last_activity = now
+        self.last_activity = now
         if not message.is_response:
             if message.MessageID is not None:
                 self.invoked.add(message.MessageID)
@@ -255,7 +253,7 @@ class Protocol:
 
     def _send_failed(self, message: Message, error: Exception, *, begun: bool) -> None:
         self.invoked.discard(message.MessageID or 0)
-        self._last_activity = self._now
+        self.last_activity = self._now
         self._emit(Notice.SEND_FAILED, message, error)
         if begun:
             # Half a message is on the wire and cannot be taken back.
@@ -282,7 +280,7 @@ class Protocol:
             return self._artim
         idle = self._timeouts.idle
         if self.state is State.ESTABLISHED and idle is not None and not (self.invoked or self.performing):
-            return self._last_activity + idle
+            return self.last_activity + idle
         return None
 
     def handle_timeout(self, now: float) -> list[Produced]:
@@ -401,7 +399,7 @@ class Protocol:
 
     def _indicate_accepted(self) -> None:
         self._artim = None
-        self._last_activity = self._now
+        self.last_activity = self._now
         self._associated = True
         self.answer = self._primitive
         if self.request is None or self.answer is None:

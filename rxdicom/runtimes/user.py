@@ -1,5 +1,6 @@
 """Requests of this side, made ready to be sent: the context chosen, the dataset opened or encoded."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -8,10 +9,11 @@ from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext
 from rxdicom.events.datasets import convert as convert_dataset
 from rxdicom.events.datasets import encode, read_file, transfer_syntax_of
 from rxdicom.protocol.negotiation import Negotiated
-from rxdicom.runtimes.files import open_part10
+from rxdicom.runtimes.files import FileSource, open_part10
 from rxdicom.services.user import contexts_for, no_context
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.encoded import BytesSource, Encoded, Source
+from rxdicom.wire.part10 import FileHead
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED, VERIFICATION
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ class Request:
     source: Source | None = None
 
 
+Preparation = Callable[[Negotiated, int], Request]
+"""Makes a request ready to be sent: (what was negotiated, message ID)."""
+
+
 def echo_request(negotiated: Negotiated, message_id: int) -> Request:
     """C-ECHO-RQ. Raises :class:`~rxdicom.errors.NoAcceptedContext`."""
     context = contexts_for(negotiated, VERIFICATION)[0]
@@ -34,34 +40,52 @@ def echo_request(negotiated: Negotiated, message_id: int) -> Request:
     )
 
 
-def store_request(
-    negotiated: Negotiated, instance: "str | Dataset", message_id: int, *, convert: bool, **elements: Any
-) -> Request:
-    """C-STORE-RQ for a file's path or a dataset; a file is not decoded if its transfer syntax was accepted."""
-    if isinstance(instance, str):
-        return _store_file(negotiated, instance, message_id, convert=convert, **elements)
-    return _store_dataset(negotiated, instance, message_id, convert=convert, **elements)
+@frozen
+class StorePreparation:
+    """How a C-STORE-RQ is made ready: a file that lies in an accepted transfer syntax is opened, and not decoded;
+    another one, where ``convert`` allows it, and a dataset, are encoded.
+    """
 
+    instance: "str | Dataset"
+    convert: bool
+    elements: Mapping[str, Any]
 
-def _store_file(negotiated: Negotiated, path: str, message_id: int, *, convert: bool, **elements: Any) -> Request:
-    head, source = open_part10(path)
-    try:
-        for context in contexts_for(negotiated, head.sop_class_uid):
-            if context.transfer_syntax[0] == head.transfer_syntax_uid:
-                encoded = Encoded(head.transfer_syntax_uid, path=path, offset=head.offset, size=source.size)
-                identity = (head.sop_class_uid, head.sop_instance_uid)
-                return Request(_store_message(context.context_id, *identity, message_id, encoded, elements), source)
-    except BaseException:
+    def __call__(self, negotiated: Negotiated, message_id: int) -> Request:
+        """The request. Raises NoAcceptedContext, InvalidFile, DatasetError and :class:`OSError`."""
+        request = self.as_it_lies(negotiated, message_id)
+        return self.encoded(negotiated, message_id) if request is None else request
+
+    def as_it_lies(self, negotiated: Negotiated, message_id: int) -> Request | None:
+        """The request for a file that needs no decoding; None for whatever has to be encoded, which takes time."""
+        if not isinstance(self.instance, str):
+            return None
+        head, source = open_part10(self.instance)
+        try:
+            for context in contexts_for(negotiated, head.sop_class_uid):
+                if context.transfer_syntax[0] == head.transfer_syntax_uid:
+                    return self._of_file(context.context_id, head, source, message_id)
+        except BaseException:
+            source.close()
+            raise
         source.close()
-        raise
-    source.close()
-    if not convert:
-        raise no_context(negotiated, f"{head.sop_class_uid} in transfer syntax {head.transfer_syntax_uid}")
-    return _store_dataset(negotiated, read_file(path), message_id, convert=True, **elements)
+        if not self.convert:
+            raise no_context(negotiated, f"{head.sop_class_uid} in transfer syntax {head.transfer_syntax_uid}")
+        return None
+
+    def _of_file(self, context_id: int, head: FileHead, source: FileSource, message_id: int) -> Request:
+        encoded = Encoded(head.transfer_syntax_uid, path=str(self.instance), offset=head.offset, size=source.size)
+        identity = head.sop_class_uid, head.sop_instance_uid
+        return Request(_store_message(context_id, *identity, message_id, encoded, self.elements), source)
+
+    def encoded(self, negotiated: Negotiated, message_id: int) -> Request:
+        """The request for a dataset, or for a file that has to be converted; this may take its time."""
+        if isinstance(self.instance, str):
+            return _store_dataset(negotiated, read_file(self.instance), message_id, self.elements, convert=True)
+        return _store_dataset(negotiated, self.instance, message_id, self.elements, convert=self.convert)
 
 
 def _store_dataset(
-    negotiated: Negotiated, dataset: "Dataset", message_id: int, *, convert: bool, **elements: Any
+    negotiated: Negotiated, dataset: "Dataset", message_id: int, elements: Mapping[str, Any], *, convert: bool
 ) -> Request:
     try:
         identity = (str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
@@ -93,7 +117,13 @@ def _not_convertible(negotiated: Negotiated, sop_class: str, own: str | None, er
 
 
 def query_request(
-    negotiated: Negotiated, kind: Command, identifier: "Dataset", query_model: str, message_id: int, **elements: Any
+    negotiated: Negotiated,
+    message_id: int,
+    *,
+    kind: Command,
+    identifier: "Dataset",
+    query_model: str,
+    elements: Mapping[str, Any],
 ) -> Request:
     """C-FIND-RQ, C-GET-RQ or C-MOVE-RQ. Raises NoAcceptedContext, or DatasetError for a bad identifier."""
     context = contexts_for(negotiated, str(query_model))[0]
@@ -112,13 +142,13 @@ def query_request(
 
 def normalized_request(
     negotiated: Negotiated,
-    kind: Command,
-    dataset: "Dataset | None",
     message_id: int,
     *,
+    kind: Command,
+    dataset: "Dataset | None",
     abstract_syntax: str,
-    as_scp: bool = False,
-    **elements: Any,
+    as_scp: bool,
+    elements: Mapping[str, Any],
 ) -> Request:
     """One of the six N requests, with a dataset where the service has one."""
     context = contexts_for(negotiated, abstract_syntax, as_scp=as_scp)[0]
@@ -129,7 +159,7 @@ def normalized_request(
 
 
 def _store_message(
-    context_id: int, sop_class: str, sop_instance: str, message_id: int, data: Encoded, elements: dict[str, Any]
+    context_id: int, sop_class: str, sop_instance: str, message_id: int, data: Encoded, elements: Mapping[str, Any]
 ) -> Message:
     return message(
         Command.C_STORE_RQ,

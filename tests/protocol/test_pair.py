@@ -407,7 +407,7 @@ def test_a_dataset_that_cannot_be_read_at_all(error: Exception) -> None:
     assert data == stream(echo_rq(5))
     assert protocol.invoked == {5}
     assert source.closed
-    assert not of(produced, Notice.MESSAGE_SENT, *TERMINAL)
+    assert of(produced, Notice.MESSAGE_SENT, *TERMINAL) == [(Notice.MESSAGE_SENT, (echo_rq(5),))]
     assert not of(protocol.data_to_send(1.0)[1], Notice.SEND_FAILED)
 
 

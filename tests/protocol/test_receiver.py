@@ -284,7 +284,6 @@ def _values(*values: tuple[int, int, bytes]) -> list[PDU]:
         pytest.param([(CT_CONTEXT, 3, b"")], 6, id="empty command set"),
         pytest.param([(CT_CONTEXT, 3, bytes(7))], 6, id="short command set"),
         pytest.param([(CT_CONTEXT, 3, b"\x5a" * 100)], 6, id="garbage"),
-        pytest.param([(CT_CONTEXT, 3, b"\x08\x00\x00\x01" + _COMMAND[4:])], 6, id="not group 0000"),
         pytest.param([(CT_CONTEXT, 3, _COMMAND[:12])], 6, id="without a command field"),
         pytest.param([(CT_CONTEXT, 3, _UNKNOWN_COMMAND)], 6, id="unknown command field"),
         pytest.param([(CT_CONTEXT, 3, _COMMAND[:-1])], 6, id="element beyond the end"),

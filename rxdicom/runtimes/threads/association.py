@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from rxdicom.events.streams import EventStreams
 
 
+_AFTER_ABORT = 1.0
+"""Seconds for the peer to notice an A-ABORT and close, before the end of a ``with`` block goes on without it."""
+
+
 @frozen(repr=False)
 class Peer:
     """One of the two application entities of an association."""
@@ -374,7 +378,8 @@ class Association(Requests):
         else:
             self.abort()
             if not in_observer():
-                self.join(self._setup.timeouts.release)
+                # The reader goes on waiting for a peer that does not close; whoever is in a hurry need not.
+                self.join(_AFTER_ABORT)
 
     # ---- what requests need
 

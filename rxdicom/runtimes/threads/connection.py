@@ -353,8 +353,14 @@ class Connection:
             # Only who receives much has a large buffer: a thousand idle connections have small ones.
             self._buffer = memoryview(bytearray(min(BUFFER_SIZE, _LARGER * count)))
         with self._lock:
-            taken = self._take(partial(self._protocol.receive_data, data))
+            taken = self._take(partial(self._received, data))
         self._follow(*taken, may_wait=False, patient=True)
+
+    def _received(self, data: memoryview, now: float) -> list[Produced]:
+        produced = self._protocol.receive_data(data, now)
+        deadline = self._protocol.next_deadline()
+        # A peer that never pauses must not escape its deadline either.
+        return produced if deadline is None or now < deadline else produced + self._protocol.handle_timeout(now)
 
     def _wait(self, transport: Transport, events: int, deadline: float | None) -> None:
         with self._lock:

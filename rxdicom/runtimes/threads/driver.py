@@ -14,6 +14,7 @@ from rxdicom.errors import (
     RxDicomError,
     TimedOut,
 )
+from rxdicom.events.datasets import transfer_syntax_of
 from rxdicom.events.dispatcher import Dispatcher
 from rxdicom.log import concerning, words
 from rxdicom.presentation import PresentationContext, build_context
@@ -45,6 +46,9 @@ _Result = TypeVar("_Result")
 _PROCESSING_FAILURE = 0x0110
 _LOCAL_FAULTS = (InvalidFile, DatasetError, NoAcceptedContext, ArgumentError)
 _SUB_OPERATION_FAULTS = (*_LOCAL_FAULTS, TimedOut)
+
+MOST_ROUTES = 4
+"""Associations that a C-MOVE holds at a time where its instances need different contexts; the oldest makes room."""
 
 Dial = Callable[..., "Association"]
 """Opens an association to a C-MOVE destination: (address, port, **arguments of ``associate``)."""
@@ -154,6 +158,9 @@ class MoveDestination:
         return self._send(self._open(derived_contexts(instance)), instance)
 
     def _open(self, contexts: list[PresentationContext]) -> "Association":
+        if len(self._associations) == MOST_ROUTES:
+            with suppress(RxDicomError):
+                self._associations.pop(0).release()
         options = {"ae_title": self._called, **self._destination.options, "contexts": contexts}
         association = self._dial(self._destination.address, self._destination.port, **options)
         self._associations.append(association)
@@ -177,9 +184,7 @@ def derived_contexts(instance: Any) -> list[PresentationContext]:
         head = _head(instance)
         sop_class, syntax = head.sop_class_uid, head.transfer_syntax_uid
     else:
-        sop_class = str(instance.SOPClassUID)
-        meta = getattr(instance, "file_meta", None)
-        syntax = str(meta.get("TransferSyntaxUID", "")) if meta is not None else ""
+        sop_class, syntax = str(instance.SOPClassUID), transfer_syntax_of(instance)
     plain = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN]
     if not syntax or syntax in UNCOMPRESSED:
         return [build_context(sop_class, list(dict.fromkeys([syntax or plain[0], *plain])))]

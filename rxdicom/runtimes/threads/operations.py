@@ -128,8 +128,15 @@ class Batch:
 class Operations:
     """All outstanding operations of an association."""
 
-    def __init__(self, connection: Connection, timeouts: Timeouts, abandon: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        timeouts: Timeouts,
+        abandon: Callable[[str], None],
+        last_heard: Callable[[], float],
+    ) -> None:
         self._connection = connection
+        self._last_heard = last_heard
         self._abandon = abandon
         self._timeouts = timeouts
         # Notified when a place in the window, or room for responses, has become free.
@@ -249,13 +256,21 @@ class Operations:
 
     def _until(self, operation: Operation | Exchange | Batch) -> float | None:
         """How long to wait at most. Raises TimedOut if that is over already."""
-        deadline = operation.overdue_at
+        deadline = self._due(operation)
         if deadline is None:
             # As long as the request is on its way the deadline of writing holds, and ends the association.
             return _later(self._timeouts.response)
         if time.monotonic() >= deadline:
             raise TimedOut("response", self._timeouts.response)
         return deadline
+
+    def _due(self, operation: Operation | Exchange | Batch) -> float | None:
+        """When waiting any longer makes no sense. The instances of a C-GET are as good as its pending responses."""
+        deadline = operation.overdue_at
+        if deadline is None or not isinstance(operation, Exchange) or operation.expected != Command.C_GET_RSP:
+            return deadline
+        since_heard = self._last_heard() + (self._timeouts.response or 0)
+        return max(deadline, since_heard if operation.cap is None else min(since_heard, operation.cap))
 
     def _follow(self, waiter: Operation | Exchange | Batch, until: float | None) -> None:
         """Wait while another thread reads. The reader goes on then, although the buffer of another is full."""
@@ -381,12 +396,12 @@ class Operations:
         """When the next response is due of what flows into Rx, or is cancelled and being drained."""
         if not self._outstanding:
             return None
-        deadlines = [each.deadline for each in self._unattended() if each.deadline is not None]
-        return min(deadlines, default=None)
+        deadlines = [self._due(each) for each in self._unattended()]
+        return min((each for each in deadlines if each is not None), default=None)
 
     def end_overdue(self, now: float) -> bool:
         """End those whose deadline has passed. Whether there were any."""
-        overdue = [each for each in self._unattended() if each.deadline is not None and now >= each.deadline]
+        overdue = [each for each in self._unattended() if (due := self._due(each)) is not None and now >= due]
         for exchange in overdue:
             self._end(exchange, TimedOut("response", self._timeouts.response))
         return bool(overdue)
