@@ -16,6 +16,7 @@ from rxdicom.events.datasets import decode
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.user import Preparation, StorePreparation, echo_request, normalized_request, query_request
+from rxdicom.services.outcome import PENDING
 from rxdicom.services.user import contexts_for
 from rxdicom.sop_class import uid_to_service_class
 from rxdicom.status import Status, StatusTable
@@ -289,9 +290,13 @@ class UserRequests(ABC, Generic[_OneStatus, _OnePair, _Many, _Batch, _Done]):
         return self._status(request, answer)
 
     def _pair(self, request: Message, answer: Message) -> Pair:
-        """A response as users see it; its dataset is decoded here, where it is consumed."""
+        """A response as users see it; its dataset is decoded here, where it is consumed.
+
+        The final one of a C-FIND is no match, even where a peer repeats one there.
+        """
+        final = request.kind is Command.C_FIND_RQ and answer.Status not in PENDING
         try:
-            return self._status(request, answer), None if answer.data is None else decode(answer.data)
+            return self._status(request, answer), None if answer.data is None or final else decode(answer.data)
         finally:
             forget(answer.data)
 

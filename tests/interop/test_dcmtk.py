@@ -12,25 +12,11 @@ from rxdicom import AE, AssociationRejected, AssociationServer, NoAcceptedContex
 from rxdicom.events.records import Aborted, CStore, Released
 from rxdicom.wire.uids import VERIFICATION
 from tests.certificates import Certificates
+from tests.interop.archives import DCMTK_OPTIONS
 from tests.support import dataset_bytes, dcmtk, free_port, run, running, storable_files
 
 pytestmark = pytest.mark.peer
 
-# How DCMTK's storescu is told to propose a transfer syntax.
-PROPOSE = {
-    "1.2.840.10008.1.2": "-xi",
-    "1.2.840.10008.1.2.1": "-xe",
-    "1.2.840.10008.1.2.2": "-xb",
-    "1.2.840.10008.1.2.1.99": "-xd",
-    "1.2.840.10008.1.2.4.50": "-xy",
-    "1.2.840.10008.1.2.4.51": "-xx",
-    "1.2.840.10008.1.2.4.70": "-xs",
-    "1.2.840.10008.1.2.4.80": "-xt",
-    "1.2.840.10008.1.2.4.81": "-xu",
-    "1.2.840.10008.1.2.4.90": "-xv",
-    "1.2.840.10008.1.2.4.91": "-xw",
-    "1.2.840.10008.1.2.5": "-xr",
-}
 # What DCMTK's own storescu refuses to read or to send.
 NOT_FOR_DCMTK = {
     "MR_truncated.dcm",
@@ -82,16 +68,16 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_transfer_syntax_is_among_the_files() -> None:
-    assert by_syntax().keys() == PROPOSE.keys()
+    assert by_syntax().keys() == DCMTK_OPTIONS.keys()
 
 
-@pytest.mark.parametrize("syntax", PROPOSE)
+@pytest.mark.parametrize("syntax", DCMTK_OPTIONS)
 def test_storescu_to_us(tmp_path: Path, syntax: str) -> None:
     """What we store is, byte for byte, what DCMTK's own bit-preserving receiver stores of the same sender."""
     files = [path for path in by_syntax()[syntax] if path.name not in NOT_FOR_DCMTK]
     storescu, theirs, port = dcmtk("storescu"), tmp_path / "theirs", free_port()
     theirs.mkdir()
-    command = (storescu, "-R", PROPOSE[syntax], "127.0.0.1")
+    command = (storescu, "-R", DCMTK_OPTIONS[syntax], "127.0.0.1")
     with running(dcmtk("storescp"), "+B", "+xa", "-fe", ".dcm", "-od", theirs, port, port=port):
         run(*command, port, *files)
     with storing(tmp_path / "ours") as (server, ended):
@@ -102,7 +88,7 @@ def test_storescu_to_us(tmp_path: Path, syntax: str) -> None:
     assert len(expected) == len({storable_files()[path].sop_instance_uid for path in files})
 
 
-@pytest.mark.parametrize("syntax", PROPOSE)
+@pytest.mark.parametrize("syntax", DCMTK_OPTIONS)
 def test_us_to_storescp(tmp_path: Path, syntax: str) -> None:
     """A file arrives as it lies on disk."""
     port = free_port()

@@ -324,7 +324,8 @@ class Association(Requests):
         if self.is_current or in_observer():
             self._request_release()
         else:
-            # What the peer has asked for is answered before the end.
+            # What the peer has asked for is answered before the end, and what it was asked for and left is drained.
+            self._operations.await_drained()
             self._inbox.put_last(self._request_release)
         self._connection.wake_reader()
         if not in_observer():

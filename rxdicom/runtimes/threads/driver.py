@@ -36,6 +36,7 @@ from rxdicom.services.effects import (
 )
 from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status
 from rxdicom.wire.dimse import Message
+from rxdicom.wire.items import MAX_CONTEXTS
 from rxdicom.wire.part10 import FileHead
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 
@@ -46,9 +47,6 @@ _Result = TypeVar("_Result")
 _PROCESSING_FAILURE = 0x0110
 _LOCAL_FAULTS = (InvalidFile, DatasetError, NoAcceptedContext, ArgumentError)
 _SUB_OPERATION_FAULTS = (*_LOCAL_FAULTS, TimedOut)
-
-MOST_ROUTES = 4
-"""Associations that a C-MOVE holds at a time where its instances need different contexts; the oldest makes room."""
 
 Dial = Callable[..., "Association"]
 """Opens an association to a C-MOVE destination: (address, port, **arguments of ``associate``)."""
@@ -113,10 +111,10 @@ class SameAssociation:
 
 
 class MoveDestination:
-    """The route of a C-MOVE: an association to the destination, and a further one where its contexts do not fit.
+    """The route of a C-MOVE: one association to the destination, opened for the first sub-operation.
 
-    It is opened for the first sub-operation. Once the destination cannot be reached, or has ended an association, the
-    rest fails at once.
+    Where its contexts do not fit an instance it is released, because many destinations serve one at a time, and opened
+    again with further ones. Once the destination cannot be reached, or has ended it, the rest fails at once.
     """
 
     def __init__(
@@ -130,9 +128,9 @@ class MoveDestination:
         self._dial = dial
         self._destination = destination
         self._called = called_ae_title
-        self._requested = list(destination.options.get("contexts", requested))
+        self._proposed = list(destination.options.get("contexts", requested))
         self._elements = dict(elements)
-        self._associations: list[Association] = []
+        self._association: Association | None = None
         self._lost: Exception | None = None
 
     def store(self, instance: Any) -> SubOperation:
@@ -148,34 +146,45 @@ class MoveDestination:
 
     def _store(self, instance: Any) -> SubOperation:
         # One that was idle for too long while the handler took its time is over by now; the destination is not.
-        self._associations = [each for each in self._associations if not each.is_over]
-        for association in reversed(self._associations):
-            with suppress(NoAcceptedContext):
-                return self._send(association, instance)
-        if not self._associations and self._requested:
-            with suppress(NoAcceptedContext):
-                return self._send(self._open(self._requested), instance)
-        return self._send(self._open(derived_contexts(instance)), instance)
+        if self._association is not None and self._association.is_over:
+            self._association = None
+        refused = NoAcceptedContext(sop_instance_uid(instance))
+        if self._proposed:
+            try:
+                return self._send(self._association or self._open(), instance)
+            except NoAcceptedContext as error:
+                refused = error
+        known = {_terms(each) for each in self._proposed}
+        missing = [each for each in derived_contexts(instance) if _terms(each) not in known]
+        if not missing:
+            # They were refused already.
+            raise refused
+        self.close()
+        fit = len(self._proposed) + len(missing) <= MAX_CONTEXTS
+        self._proposed = [*self._proposed, *missing] if fit else missing
+        return self._send(self._open(), instance)
 
-    def _open(self, contexts: list[PresentationContext]) -> "Association":
-        if len(self._associations) == MOST_ROUTES:
-            with suppress(RxDicomError):
-                self._associations.pop(0).release()
-        options = {"ae_title": self._called, **self._destination.options, "contexts": contexts}
-        association = self._dial(self._destination.address, self._destination.port, **options)
-        self._associations.append(association)
-        return association
+    def _open(self) -> "Association":
+        options = {"ae_title": self._called, **self._destination.options, "contexts": self._proposed}
+        self._association = self._dial(self._destination.address, self._destination.port, **options)
+        return self._association
 
     def _send(self, association: "Association", instance: Any) -> SubOperation:
         status = association.send_c_store(instance, **self._elements)
         return _performed(instance, status)
 
     def close(self) -> None:
-        for association in self._associations:
+        """Release the association, if there is one."""
+        association, self._association = self._association, None
+        if association is not None:
             if self._lost is not None:
                 association.abort()
             with suppress(RxDicomError):
                 association.release()
+
+
+def _terms(context: PresentationContext) -> tuple[str, tuple[str, ...]]:
+    return str(context.abstract_syntax), tuple(str(uid) for uid in context.transfer_syntax)
 
 
 def derived_contexts(instance: Any) -> list[PresentationContext]:

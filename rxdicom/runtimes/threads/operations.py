@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rxdicom.errors import ArgumentError, AssociationAborted, PeerProtocolError, RxDicomError, StateError, TimedOut
 from rxdicom.protocol.policy import Timeouts
@@ -377,6 +377,16 @@ class Operations:
             self._ending = self._ending or ending
             self._changed.notify_all()
 
+    def await_drained(self) -> None:
+        """Wait until operations that were left early have had their final response, or are overdue.
+
+        Some peers do not answer a release request that comes before that.
+        """
+        with self._changed:
+            while drained := [self._due(each) for each in self._outstanding.values() if _is_draining(each)]:
+                if not self._changed.wait(_left(_earliest(drained))):
+                    return
+
     def fail_all(self, error: Exception) -> None:
         """No response will come any more."""
         with self._changed:
@@ -396,8 +406,7 @@ class Operations:
         """When the next response is due of what flows into Rx, or is cancelled and being drained."""
         if not self._outstanding:
             return None
-        deadlines = [self._due(each) for each in self._unattended()]
-        return min((each for each in deadlines if each is not None), default=None)
+        return _earliest(self._due(each) for each in self._unattended())
 
     def end_overdue(self, now: float) -> bool:
         """End those whose deadline has passed. Whether there were any."""
@@ -411,11 +420,19 @@ class Operations:
         return [each for each in exchanges if not each.is_attended]
 
 
+def _is_draining(operation: Operation | Exchange) -> bool:
+    return isinstance(operation, Exchange) and operation.closed and not operation.is_over
+
+
 def _check_own(running: list[Operation | Exchange]) -> None:
     """A thread whose own unfinished responses fill the window would wait for itself."""
     thread = threading.get_ident()
     if any(isinstance(each, Exchange) and each.is_attended and each.thread == thread for each in running):
         raise StateError("responses that this thread has not consumed fill the window; finish them first")
+
+
+def _earliest(deadlines: Iterable[float | None]) -> float | None:
+    return min((each for each in deadlines if each is not None), default=None)
 
 
 def _left(deadline: float | None) -> float | None:

@@ -34,7 +34,7 @@ class Requests(UserRequests[Status, Pair, Responses, Transfer, None]):
         super().__init__(protocol, convert=convert)
         self._connection = connection
         self._timeouts = timeouts
-        self._operations = Operations(connection, timeouts, self.abandon)
+        self._operations = Operations(connection, timeouts, self.abandon, lambda: protocol.last_activity)
 
     @abstractmethod
     def _over(self) -> Exception:
