@@ -15,6 +15,9 @@ STATUS_CANCEL = "Cancel"
 STATUS_PENDING = "Pending"
 STATUS_UNKNOWN = "Unknown"
 
+PENDING = (0xFF00, 0xFF01)
+"""The codes after which more responses follow (PS3.7 Annex C)."""
+
 # PS3.7 Annex C. All of 01xx and 02xx is a failure but for the two warnings, also codes that nobody has assigned yet.
 _CATEGORIES: tuple[tuple[range | tuple[int, ...], str], ...] = (
     ((0x0000,), STATUS_SUCCESS),

@@ -5,15 +5,18 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from rxdicom.errors import InvalidFile
 from rxdicom.events.datasets import file_head
-from rxdicom.events.records import CStore
 from rxdicom.protocol.assembler import Sink
 from rxdicom.protocol.policy import Limits
 from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.encoded import Encoded
 from rxdicom.wire.part10 import HEAD_LIMIT, FileHead, read_head
+
+if TYPE_CHECKING:
+    from rxdicom.events.records import CStore
 
 _FIRST_READ = 8192
 _COPY = 1 << 20
@@ -178,7 +181,7 @@ def _folder_of_temporary_files() -> str:
     return tempfile.gettempdir()
 
 
-def store(event: CStore, path: str, durable: bool) -> None:
+def store(event: "CStore", path: str, durable: bool) -> None:
     """How :meth:`CStore.save` writes: a temporary name in the same folder, fsync, rename, fsync of the folder.
 
     The spool file, if there is one, becomes the first file that is saved on its file system; others are copies.
@@ -221,7 +224,7 @@ def _usual_mode(folder: str) -> int:
         os.unlink(path)
 
 
-def _copy(event: CStore, path: str, folder: str, durable: bool) -> None:
+def _copy(event: "CStore", path: str, folder: str, durable: bool) -> None:
     fd, temporary = create_temporary(folder, 0o666)
     try:
         try:
@@ -237,7 +240,7 @@ def _copy(event: CStore, path: str, folder: str, durable: bool) -> None:
         raise
 
 
-def _write_file(fd: int, event: CStore) -> None:
+def _write_file(fd: int, event: "CStore") -> None:
     encoded = event.encoded
     if encoded.path is None:
         write_all(fd, [event.head(), encoded.data or b""])

@@ -8,7 +8,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rxdicom.errors import ArgumentError
@@ -16,13 +15,14 @@ from rxdicom.events.datasets import decode
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.user import Preparation, StorePreparation, echo_request, normalized_request, query_request
-from rxdicom.services.outcome import PENDING
 from rxdicom.services.user import contexts_for
 from rxdicom.sop_class import uid_to_service_class
-from rxdicom.status import Status, StatusTable
+from rxdicom.status import PENDING, Status, StatusTable
 from rxdicom.wire.dimse import Command, Message, message
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom import Dataset
 
 Pair = tuple[Status, "Dataset | None"]

@@ -11,7 +11,7 @@ from rxdicom.events import kinds
 from rxdicom.events.dispatcher import FAULT
 from rxdicom.events.records import ServiceEvent
 from rxdicom.log import words
-from rxdicom.status import Status
+from rxdicom.status import PENDING, Status
 from rxdicom.wire.dimse import COMMANDS, Command, Message, message
 from rxdicom.wire.encoded import Encoded
 
@@ -20,7 +20,7 @@ STATUS_MISSING = 0xC001
 STATUS_UNUSABLE = 0xC002
 """The handler returned something that is no status."""
 
-SUCCESS, CANCEL, PENDING = 0x0000, 0xFE00, (0xFF00, 0xFF01)
+SUCCESS, CANCEL = 0x0000, 0xFE00
 
 _UNDECODABLE = {
     kinds.EVT_C_STORE: 0xC210,

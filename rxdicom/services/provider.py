@@ -24,7 +24,7 @@ OUT_OF_RESOURCES = 0xA700
 DUPLICATE_INVOCATION = 0x0210
 
 TOO_MANY = {Command.C_FIND_RQ: 0xA700, Command.C_GET_RQ: 0xA701, Command.C_MOVE_RQ: 0xA701}
-"""Refused, out of resources: a request beyond the window that was negotiated."""
+"""Refused, out of resources: more requests than can be performed side by side."""
 
 
 _IN_ANY_ROLE = (Command.C_ECHO_RQ, Command.N_EVENT_REPORT_RQ)

@@ -6,7 +6,8 @@ from rxdicom.events.datasets import encode
 from rxdicom.events.records import CFind
 from rxdicom.log import words
 from rxdicom.services.effects import Call, Cancelled, Done, Pull, Raised, Send, Service
-from rxdicom.services.outcome import PENDING, SUCCESS, Outcome, Result, after_cancel, fault, response, status_of
+from rxdicom.services.outcome import SUCCESS, Outcome, Result, after_cancel, fault, response, status_of
+from rxdicom.status import PENDING
 from rxdicom.wire.encoded import Encoded
 
 UNENCODABLE = 0xC312

@@ -24,7 +24,6 @@ from rxdicom.services.effects import (
 )
 from rxdicom.services.outcome import (
     CANCEL,
-    PENDING,
     SUCCESS,
     Outcome,
     Result,
@@ -33,7 +32,7 @@ from rxdicom.services.outcome import (
     response,
     status_of,
 )
-from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status, code_to_category
+from rxdicom.status import PENDING, STATUS_SUCCESS, STATUS_WARNING, Status, code_to_category
 from rxdicom.wire.encoded import Encoded
 
 UNKNOWN_DESTINATION = 0xA801

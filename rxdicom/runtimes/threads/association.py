@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from logging import INFO
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import frozen
@@ -21,9 +22,8 @@ from rxdicom.errors import (
 from rxdicom.events.bindings import Bindings
 from rxdicom.events.dispatcher import Dispatcher, Handler
 from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
-from rxdicom.events.journal import observers
 from rxdicom.events.kinds import EventKind
-from rxdicom.log import concerning
+from rxdicom.log import LOG, concerning, wants_phi
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.fsm import State
 from rxdicom.protocol.negotiation import NegotiatedContext
@@ -33,9 +33,7 @@ from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import SinkFactory, forget
 from rxdicom.runtimes.publisher import Publisher
 from rxdicom.runtimes.threads.connection import Connection
-from rxdicom.runtimes.threads.driver import Dial
 from rxdicom.runtimes.threads.inbox import Inbox
-from rxdicom.runtimes.threads.performer import Performer
 from rxdicom.runtimes.threads.requests import Requests
 from rxdicom.runtimes.threads.transport import Transport
 from rxdicom.service_class import ServiceClass
@@ -44,7 +42,10 @@ from rxdicom.wire.items import UserIdentity, UserItem
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
 if TYPE_CHECKING:
+    from rxdicom.events.bindings import EventHandler
     from rxdicom.events.streams import EventStreams
+    from rxdicom.runtimes.threads.driver import Dial
+    from rxdicom.runtimes.threads.performer import Performer
 
 
 _AFTER_ABORT = 1.0
@@ -86,7 +87,7 @@ class Setup:
     """Those of the server and the AE, to which its events go as well."""
     handlers: Dispatcher | None = None
     spool_folder: str | None = None
-    dial: Dial | None = None
+    dial: "Dial | None" = None
     """How associations to C-MOVE destinations are opened."""
     requested: tuple[PresentationContext, ...] = ()
     """The contexts that the AE requests, which those associations propose."""
@@ -117,7 +118,7 @@ class Association(Requests):
         self._answer = answer
         self._on_over = on_over
         self._bindings = Bindings(setup.handlers)
-        self._bindings.bind_all(observers())
+        self._bindings.bind_all(_log_observers())
         self._publisher = Publisher(self, (self._bindings.hub, *setup.hubs))
         self._sinks = SinkFactory(setup.limits, setup.spool_folder, "")
         self._protocol = Protocol(
@@ -126,9 +127,8 @@ class Association(Requests):
         self._connection = Connection(self._protocol, self, setup.timeouts, f"rxdicom-{setup.name}")
         super().__init__(self._protocol, self._connection, setup.timeouts, convert=setup.convert)
         self._inbox = Inbox(f"rxdicom-{setup.name}", self._performed, self._connection.wake_reader)
-        self._performer = Performer(
-            self, self._connection, self._protocol, self._bindings.dispatcher, setup.dial, setup.requested
-        )
+        # Made, and its modules loaded, when the peer asks for something.
+        self._performer: Performer | None = None
         self._transport: Transport | None = None
         self._opened = False
         # Aborted before there was anything to abort, by an observer of the new connection, say.
@@ -208,7 +208,7 @@ class Association(Requests):
     @property
     def is_current(self) -> bool:
         """Whether the current thread runs one of the handlers of this association."""
-        return self._connection.in_reader or self._performer.is_current
+        return self._connection.in_reader or (self._performer is not None and self._performer.is_current)
 
     # ---- events
 
@@ -436,7 +436,8 @@ class Association(Requests):
             self.abandon("timed out in phase 'response'")
 
     def lost(self) -> None:
-        self._performer.stop()
+        if self._performer is not None:
+            self._performer.stop()
         self._inbox.stop()
         if self._outcome is None:
             failure = self._connection.failure
@@ -455,12 +456,30 @@ class Association(Requests):
                 self._log.warning("a response to message %s, which is not outstanding", message)
                 forget(message.data)
         elif message.kind is Command.C_CANCEL_RQ:
-            self._performer.cancel(message)
+            self._provider().cancel(message)
         elif self._inbox.admits(reader=self._connection.in_reader):
-            self._inbox.put(partial(self._performer.perform, message))
+            provider = self._provider()
+            provider.expect(message)
+            self._inbox.put(partial(provider.perform, message))
         else:
             forget(message.data)
             self.abandon("the peer sent more requests than its window allows")
+
+    def _provider(self) -> "Performer":
+        """Who performs what the peer asks for. Called by who has the read turn, or after there is one."""
+        if self._performer is None:
+            from rxdicom.runtimes.threads.performer import Performer
+
+            self._performer = Performer(
+                self,
+                self._connection,
+                self._protocol,
+                self._bindings.dispatcher,
+                self._setup.dial,
+                self._setup.requested,
+                self._inbox.finish,
+            )
+        return self._performer
 
     def _performed(self) -> int:
         return self._protocol.negotiated.performed
@@ -470,7 +489,7 @@ class Association(Requests):
 
     def _not_sent(self, message: Message, error: Exception) -> None:
         if message.is_response:
-            self._performer.not_sent(message, error)
+            self._provider().not_sent(message, error)
         else:
             self._operations.failed(message, error)
 
@@ -539,6 +558,15 @@ class Association(Requests):
 
     def _on_warning(self, text: str) -> None:
         self._log.warning("%s", text)
+
+
+def _log_observers() -> "list[EventHandler]":
+    """Those that the level of the logger asks for, which by default are none."""
+    if not (LOG.isEnabledFor(INFO) or wants_phi()):
+        return []
+    from rxdicom.events.journal import observers
+
+    return observers()
 
 
 _ACTIONS: dict[Notice, Callable[..., None]] = {

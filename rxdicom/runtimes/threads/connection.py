@@ -355,6 +355,13 @@ class Connection:
         with self._lock:
             taken = self._take(partial(self._received, data))
         self._follow(*taken, may_wait=False, patient=True)
+        if not self._drained:
+            # A peer that never pauses must not escape those deadlines either that nobody waits for.
+            self._keep_time(time.monotonic(), self._owner.next_deadline())
+
+    def _keep_time(self, now: float, deadline: float | None) -> None:
+        if deadline is not None and now >= deadline:
+            self._owner.handle_timeout(now)
 
     def _received(self, data: memoryview, now: float) -> list[Produced]:
         produced = self._protocol.receive_data(data, now)

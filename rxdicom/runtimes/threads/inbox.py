@@ -4,7 +4,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-Work = Callable[[], None]
+Work = Callable[[], bool]
+"""Does something; True means that it goes on by itself, and that :meth:`Inbox.finish` is called when it is over."""
 
 MOST_WORKERS = 32
 """Threads of one association, also where its window is unlimited or larger."""
@@ -26,7 +27,7 @@ class Inbox:
         self._window = window
         self._wake_reader = wake_reader
         self._waiting: deque[Work] = deque()
-        self._last: Work | None = None
+        self._last: Callable[[], None] | None = None
         self._running = 0
         self._workers = 0
         self._idle = 0
@@ -56,21 +57,25 @@ class Inbox:
 
     def put(self, work: Work) -> None:
         """Have this done after what came before, or beside it."""
-        if self._window() == 1:
-            self._waiting.append(work)
-            self._wake_reader()
-            return
+        threaded = self._window() != 1
         with self._changed:
             self._waiting.append(work)
             self._changed.notify_all()
-            room = self._workers < min(self._window() or MOST_WORKERS, MOST_WORKERS)
-            if self._idle >= len(self._waiting) or not room or self._start():
-                return
-            # No thread at all: then the current one.
-            self._waiting.remove(work)
-            self._running += 1
-        work()
-        self._finish()
+            wanted = threaded and self._idle < len(self._waiting) and self._workers < self._most
+            alone = wanted and not self._start()
+            if alone:
+                # No thread at all: then the current one.
+                self._waiting.remove(work)
+                self._running += 1
+        if alone:
+            self._do(work)
+        elif not threaded:
+            self._wake_reader()
+
+    @property
+    def _most(self) -> int:
+        """How many operations may be performed side by side."""
+        return min(self._window() or MOST_WORKERS, MOST_WORKERS)
 
     def _start(self) -> bool:
         """Another worker. False if there is none, not even an earlier one."""
@@ -82,7 +87,7 @@ class Inbox:
         self._workers += 1
         return True
 
-    def put_last(self, work: Work) -> None:
+    def put_last(self, work: Callable[[], None]) -> None:
         """Have this done once everything else is: at once, by the current thread, if there is nothing else."""
         with self._changed:
             if self._waiting or self._running:
@@ -91,38 +96,48 @@ class Inbox:
         work()
 
     def work(self) -> None:
-        """Do what is waiting. Called by the reader, who is at it with a window of 1 only; never twice at a time."""
-        if not self._waiting or self._window() != 1 or self._running:
-            return
-        self._running = 1
-        while self._waiting:
-            self._waiting.popleft()()
-        self._finish()
+        """Do what is waiting, as far as the window allows. The reader calls this; with a window of 1 it is its work."""
+        while self._waiting and not self._running and self._window() == 1:
+            self._running = 1
+            self._do(self._waiting.popleft())
 
     def _serve(self) -> None:
         """What a thread does, as long as there is something to be done."""
         while True:
             with self._changed:
                 self._idle += 1
-                self._changed.wait_for(lambda: self._waiting or self._over, _IDLE)
+                self._changed.wait_for(self._has_work, _IDLE)
                 self._idle -= 1
-                if not self._waiting:
+                if not self._waiting or self._running >= self._most:
                     self._workers -= 1
                     return
                 work = self._waiting.popleft()
                 self._running += 1
                 self._changed.notify_all()
-            work()
-            self._finish()
+            self._do(work)
 
-    def _finish(self) -> None:
+    def _has_work(self) -> bool:
+        return self._over or (bool(self._waiting) and self._running < self._most)
+
+    def _do(self, work: Work) -> None:
+        if not work():
+            self.finish()
+
+    def finish(self) -> None:
+        """Something that went on by itself is over."""
         with self._changed:
             self._running -= 1
             last = None
             if not (self._waiting or self._running):
                 last, self._last = self._last, None
+            elif self._window() != 1:
+                self._changed.notify_all()
+                if not self._workers:
+                    self._start()
         if last is not None:
             last()
+        elif self._waiting:
+            self._wake_reader()
 
     def stop(self) -> None:
         """The association is over: threads end when they are done."""

@@ -1,6 +1,7 @@
 """Performs the requests of the peer: builds the events, drives the services, sends the responses."""
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rxdicom.errors import AssociationAborted, AssociationReleased, StateError
@@ -43,6 +44,7 @@ class Performer:
         handlers: Dispatcher,
         dial: Dial | None,
         requested: tuple[PresentationContext, ...],
+        done: Callable[[], None],
     ) -> None:
         self._assoc = assoc
         self._log = concerning(assoc)
@@ -51,6 +53,10 @@ class Performer:
         self._handlers = handlers
         self._dial = dial
         self._requested = requested
+        # Says that what had a thread of its own is over.
+        self._done = done
+        # Those that wait for their turn, by message ID, and whether C-CANCEL has come for them already.
+        self._expected: dict[int, bool] = {}
         self._performances: set[Performance] = set()
         # Those with a thread of their own, by message ID.
         self._running: dict[int, Performance] = {}
@@ -60,47 +66,60 @@ class Performer:
         self._statuses: set[tuple[int, int, int]] = set()
         self._peer_title: str | None = None
 
+    def expect(self, request: Message) -> None:
+        """A request has come; :meth:`perform` follows when it is its turn. C-CANCEL may come before that."""
+        self._expected[request.MessageID or 0] = False
+
     def cancel(self, request: Message) -> None:
         """C-CANCEL has come, perhaps for what is over."""
         forget(request.data)
-        running = self._running.get(request.MessageIDBeingRespondedTo or 0)
+        message_id = request.MessageIDBeingRespondedTo or 0
+        running = self._running.get(message_id)
         if running is not None:
             running.cancelled = True
+        elif message_id in self._expected:
+            self._expected[message_id] = True
 
-    def perform(self, request: Message) -> None:
-        """Answer one request."""
+    def perform(self, request: Message) -> bool:
+        """Answer one request. Whether that goes on on a thread of its own, which says at its end that it is over."""
+        cancelled = self._expected.pop(request.MessageID or 0, False)
         context, service = self._context(request.context_id)
         answer = refused(request, context.abstract_syntax, as_scp=context.as_scp, service=service)
         if answer is not None:
             forget(request.data)
             self.send(answer)
-            return
+            return False
         row = ROWS[request.kind]
         if row.iterates:
-            self._perform_aside(row, request)
-        else:
-            performance = Performance(self._handlers, self._send_pending)
-            self._run(performance, row, self._event(row, request, performance))
+            return self._perform_aside(row, request, cancelled)
+        performance = Performance(self._handlers, self._send_pending)
+        self._run(performance, row, self._event(row, request, performance))
+        return False
 
-    def _perform_aside(self, row: Row, request: Message) -> None:
-        window = self._protocol.negotiated.performed
+    def _perform_aside(self, row: Row, request: Message, cancelled: bool) -> bool:
         if request.MessageID in self._running:
             self._refuse(request, DUPLICATE_INVOCATION)
-            return
-        if window and len(self._running) >= window:
-            self._refuse(request, TOO_MANY[request.kind])
-            return
+            return False
         performance = Performance(self._handlers, self._send_pending, self._route(request), self._open_route(request))
+        performance.cancelled = cancelled
         event = self._event(row, request, performance)
         self._running[event.message_id] = performance
 
+        def run() -> None:
+            try:
+                self._run(performance, row, event)
+            finally:
+                self._done()
+
         name = f"rxdicom-{self._assoc.name}-{request.name}-{event.message_id}"
         try:
-            threading.Thread(target=self._run, args=(performance, row, event), name=name, daemon=True).start()
+            threading.Thread(target=run, name=name, daemon=True).start()
         except RuntimeError as error:
             self._log.error("no thread for a %s: %s", request.name, error)
             self._running.pop(event.message_id, None)
             self._refuse(request, TOO_MANY[request.kind])
+            return False
+        return True
 
     def _refuse(self, request: Message, status: int) -> None:
         forget(request.data)

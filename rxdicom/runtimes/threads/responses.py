@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from rxdicom.errors import StateError
 from rxdicom.events.hub import as_observer, guarded
 from rxdicom.runtimes.files import forget
-from rxdicom.status import Status
+from rxdicom.status import PENDING, Status
 from rxdicom.wire.dimse import Message
 
 if TYPE_CHECKING:
@@ -24,12 +24,10 @@ BOUND = 64
 LIMIT = 10_000
 """The same while other operations of the association wait for theirs, so that the reader has to go on."""
 
-_PENDING = (0xFF00, 0xFF01)
-
 
 def is_final(answer: Message) -> bool:
     """Whether a response is the last one of its operation."""
-    return answer.Status not in _PENDING
+    return answer.Status not in PENDING
 
 
 class Exchange:

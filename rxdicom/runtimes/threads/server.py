@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rxdicom.errors import ConnectionFailed
 from rxdicom.events.bindings import Bindings, EventHandler
 from rxdicom.events.dispatcher import Handler
 from rxdicom.events.hub import ASSOCIATIONS, Hub, in_observer
-from rxdicom.events.kinds import EventKind
+from rxdicom.events.kinds import EVT_ABORTED, EVT_RELEASED, EventKind
 from rxdicom.log import LOG, concerning
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Limits, Policy, Timeouts
@@ -38,6 +38,18 @@ _PAUSE = 100
 """Milliseconds between attempts to accept a connection while the system has no resources for it."""
 
 
+class Places(Protocol):
+    """The associations that several servers may have together, as one of them sees it. See :meth:`share`."""
+
+    def take(self, held: int) -> bool:
+        """Have one more than the ``held`` that this server has. False if that is too many for all together."""
+        ...
+
+    def hold(self, held: int) -> None:
+        """This server has only so many any more."""
+        ...
+
+
 class AssociationServer:
     """A listening application entity. Made by :meth:`AE.start_server` and :meth:`AE.make_server`.
 
@@ -46,7 +58,7 @@ class AssociationServer:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: tuple[str, int] | socket.socket,
         *,
         ae_title: str,
         policy: Policy,
@@ -61,6 +73,8 @@ class AssociationServer:
         requested: tuple[PresentationContext, ...] = (),
     ) -> None:
         self.ae_title = ae_title
+        self.label = ae_title
+        """What the names of its associations begin with, in the log."""
         self.policy = policy
         self.timeouts = timeouts
         self.limits = limits
@@ -76,8 +90,9 @@ class AssociationServer:
         self._lock = threading.Lock()
         self._connected: set[Association] = set()
         self._requested: set[Association] = set()
+        self._places: Places | None = None
         self._serial = 0
-        self._socket = _listen(address)
+        self._socket = listen(address)
         host, port = self._socket.getsockname()[:2]
         self.address: tuple[str, int] = (host, port)
         """Host and port that it listens on; a port of 0 is resolved."""
@@ -119,6 +134,12 @@ class AssociationServer:
     def unbind(self, event: EventKind[Any], handler: Handler) -> None:
         """Stop observing, or put the default handler back."""
         self._bindings.unbind(event, handler)
+
+    def share(self, places: Places) -> None:
+        """Count associations together with other servers from now on, instead of by :attr:`limits`."""
+        self._places = places
+        for kind in (EVT_RELEASED, EVT_ABORTED):
+            self.bind(kind, self._recount)
 
     def __repr__(self) -> str:
         return f"<AssociationServer {self.ae_title!r} at {self.address}>"
@@ -198,22 +219,21 @@ class AssociationServer:
     # ---- connections
 
     def _accept(self) -> None:
-        """Take every connection that waits."""
-        while not self._stopping:
-            try:
-                sock, _ = self._socket.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno not in _OUT_OF_DESCRIPTORS or not self._refuse_one():
-                    LOG.error("%s: cannot accept a connection: %s", self.ae_title, error)
-                    self._pause()
-                continue
-            if len(self._connected) >= self.limits.connections:
-                LOG.warning("%s: more than %s connections, one refused", self.ae_title, self.limits.connections)
-                sock.close()
-            else:
-                self._start(sock)
+        """Take one of the connections that wait: the others may be for other processes that share the socket."""
+        try:
+            sock, _ = self._socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in _OUT_OF_DESCRIPTORS or not self._refuse_one():
+                LOG.error("%s: cannot accept a connection: %s", self.ae_title, error)
+                self._pause()
+            return
+        if len(self._connected) >= self.limits.connections:
+            LOG.warning("%s: more than %s connections, one refused", self.ae_title, self.limits.connections)
+            sock.close()
+        else:
+            self._start(sock)
 
     def _refuse_one(self) -> bool:
         """Refuse a connection with the spare descriptor. False if another thread took that in between."""
@@ -239,7 +259,7 @@ class AssociationServer:
     def _start(self, sock: socket.socket) -> None:
         self._serial += 1
         setup = Setup(
-            name=f"{self.ae_title}-{self._serial}",
+            name=f"{self.label}-{self._serial}",
             timeouts=self.timeouts,
             limits=self.limits,
             hubs=(self._bindings.hub, self._hub),
@@ -282,8 +302,7 @@ class AssociationServer:
 
     def _answer(self, association: Association, request: AssociateRQ) -> AssociateAC | AssociateRJ:
         with self._lock:
-            # Who has released or aborted but not yet closed the connection holds no association any more.
-            if sum(not each.is_over for each in self._requested) >= self.limits.associations:
+            if not self._has_room():
                 return _LIMIT_EXCEEDED
             self._requested.add(association)
         service = decide(request, self.policy, self.limits.pdu, association.is_bound, association)
@@ -291,14 +310,31 @@ class AssociationServer:
         association.service_classes = decision.services
         answer = decision.answer
         if isinstance(answer, AssociateRJ):
-            with self._lock:
-                self._requested.discard(association)
+            self._forget(association)
         return answer
+
+    def _has_room(self) -> bool:
+        held = self._held()
+        return held < self.limits.associations if self._places is None else self._places.take(held)
+
+    def _held(self) -> int:
+        # Who has released or aborted but not yet closed the connection holds no association any more.
+        return sum(not each.is_over for each in self._requested)
+
+    def _recount(self, _event: object = None) -> None:
+        if self._places is not None:
+            with self._lock:
+                self._places.hold(self._held())
+
+    def _forget(self, association: Association) -> None:
+        with self._lock:
+            self._requested.discard(association)
+        self._recount()
 
     def _over(self, association: Association) -> None:
         with self._lock:
             self._connected.discard(association)
-            self._requested.discard(association)
+        self._forget(association)
 
 
 def join_all(associations: Iterable[Association], seconds: float | None) -> None:
@@ -308,8 +344,11 @@ def join_all(associations: Iterable[Association], seconds: float | None) -> None
         association.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
-def _listen(address: tuple[str, int]) -> socket.socket:
-    """A listening socket; an empty host serves IPv4 and IPv6."""
+def listen(address: tuple[str, int] | socket.socket) -> socket.socket:
+    """A listening socket; an empty host serves IPv4 and IPv6. One that listens already is taken as it is."""
+    if isinstance(address, socket.socket):
+        address.setblocking(False)
+        return address
     host, port = address
     if not host and socket.has_dualstack_ipv6():
         sock = socket.create_server((host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
