@@ -58,7 +58,8 @@ class Pair:
 
 
 SAMPLE = 100
-"""Objects that a sampled pair sends: stock DCMTK or pynetdicom at both ends stalls for 40 to 90 ms in each of them."""
+"""Objects that a sampled pair sends: stock DCMTK or pynetdicom at both ends stalls for 40 to 90 ms in each of them, and
+pynetdicom loses responses of a fast peer in a race of its own, every few thousand messages."""
 
 SMALL: Shape = (64, 32)
 
@@ -136,7 +137,7 @@ PAIRS = {
         Pair("stock", "rxdicom"),
         Pair("rxdicom", "stock"),
         Pair("stock", "stock", sampled=True),
-        Pair("pynetdicom", "rxdicom"),
+        Pair("pynetdicom", "rxdicom", sampled=True),
         Pair("rxdicom", "pynetdicom"),
         Pair("pynetdicom", "pynetdicom", sampled=True),
     )
