@@ -417,6 +417,31 @@ class Connection:
             self._stop_leading()
         return True
 
+    def glance(self) -> None:
+        """Act on what has come, without waiting for anything: the reader may not have had its turn to run."""
+        transport = self._transport
+        if transport is None or not self._read_turn.acquire(blocking=False):
+            return
+        self._leader = threading.get_ident()
+        try:
+            while self._broken is None:
+                self._receive(transport)
+                if self._drained:
+                    break
+        except (RxDicomError, OSError) as error:
+            self._broken = error
+        finally:
+            self._leader = 0
+            self._read_turn.release()
+            if self._broken is not None:
+                self.wake_reader()
+
+    def limit_unsent(self, size: int | None) -> None:
+        """See :meth:`Transport.limit_unsent`."""
+        transport = self._transport
+        if transport is not None:
+            transport.limit_unsent(size)
+
     def _stop_leading(self) -> None:
         alone = self._drained and self._broken is None and self._owner.is_alone()
         self._left_until = time.monotonic() + _LEFT_TO_CALLERS if alone else 0.0

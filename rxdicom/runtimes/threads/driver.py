@@ -262,11 +262,8 @@ class Performance:
             if event.event.iterates:
                 self._items = iter(value)
             return Value(value)
-        except Exception as error:  # noqa: BLE001 - the edge of the user's handler
+        except BaseException as error:  # noqa: BLE001 - the edge of the user's handler
             return _raised(event, error)
-        except SystemExit as error:
-            # It would end the thread of the association, and nothing else.
-            return Raised(RuntimeError(f"the handler called sys.exit({error.code!r})"))
 
     def _pull(self) -> Reply:
         if self._items is None:
@@ -275,10 +272,8 @@ class Performance:
             item = next(self._items)
         except StopIteration:
             return Cancelled() if self.cancelled else Done()
-        except Exception as error:  # noqa: BLE001 - the edge of the user's handler
+        except BaseException as error:  # noqa: BLE001 - the edge of the user's handler
             return _raised(self._event, error)
-        except SystemExit as error:
-            return Raised(RuntimeError(f"the handler called sys.exit({error.code!r})"))
         return Cancelled(item) if self.cancelled else Value(item)
 
     def _open(self, destination: Open) -> Reply:
@@ -305,12 +300,15 @@ class Performance:
         if close is not None:
             try:
                 close()
-            except Exception:  # noqa: BLE001 - the edge of the user's handler
+            except BaseException:  # noqa: BLE001 - the edge of the user's handler
                 concerning(self._event).exception("exception while a handler's iterator was closed")
         if self._route is not None:
             self._route.close()
 
 
-def _raised(event: Any, error: Exception) -> Raised:
+def _raised(event: Any, error: BaseException) -> Raised:
     concerning(event).debug("exception in the handler of %s", event.name, exc_info=True)
-    return Raised(error)
+    if isinstance(error, Exception):
+        return Raised(error)
+    # SystemExit and its like would end the thread of the association, and nothing else.
+    return Raised(RuntimeError(f"the handler raised {type(error).__name__}"))

@@ -25,6 +25,8 @@ from rxdicom.wire.encoded import BytesSource
 if TYPE_CHECKING:
     from rxdicom.runtimes.threads.association import Association
 
+_FIND_AHEAD = 16384
+"""Bytes of matches that wait for a peer to have room for them."""
 _OVER = (StateError, AssociationAborted, AssociationReleased)
 """What a service meets when the association has ended under it."""
 
@@ -106,9 +108,12 @@ class Performer:
         self._running[event.message_id] = performance
 
         def run() -> None:
+            # Whoever takes five of a million matches and cancels should not have cost what all buffers hold.
+            self._connection.limit_unsent(_FIND_AHEAD if request.kind is Command.C_FIND_RQ else None)
             try:
                 self._run(performance, row, event)
             finally:
+                self._connection.limit_unsent(None)
                 self._done()
 
         name = f"rxdicom-{self._assoc.name}-{request.name}-{event.message_id}"
@@ -205,6 +210,8 @@ class Performer:
     def _send_pending(self, answer: Message) -> None:
         self._look_at(answer)
         self._send_waiting(answer)
+        # C-CANCEL may be there.
+        self._connection.glance()
 
     def _look_at(self, answer: Message) -> None:
         """A handler's status that its service does not have is sent as it is, and logged, once."""

@@ -14,6 +14,8 @@ from rxdicom.runtimes.threads.waiting import wait
 
 BUFFER_SIZE = 262144
 _TLS_CHUNK = 131072
+_UNSENT_LIMIT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+_UNLIMITED = 0x7FFFFFFF
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -64,6 +66,12 @@ class Transport:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             except OSError:
                 pass
+
+    def limit_unsent(self, size: int | None) -> None:
+        """Have the kernel take no more than about ``size`` bytes that the peer has no room for yet (None: any)."""
+        if _UNSENT_LIMIT is not None:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, _UNSENT_LIMIT, _UNLIMITED if size is None else size)
 
     def handshake(self, deadline: float | None) -> None:
         """Nothing to do without TLS."""
