@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from rxdicom.log import debug_logger
     from rxdicom.presentation import ALL_TRANSFER_SYNTAXES, build_context, build_role
     from rxdicom.protocol.policy import Limits, Policy, Timeouts
+    from rxdicom.runtimes.batches import Sent
     from rxdicom.runtimes.threads.ae import AE
     from rxdicom.runtimes.threads.association import Association
     from rxdicom.runtimes.threads.responses import Responses
     from rxdicom.runtimes.threads.sending import Transfer
     from rxdicom.runtimes.threads.server import AssociationServer
+    from rxdicom.runtimes.threads.spreading import Delivery
+    from rxdicom.runtimes.threads.workers import WorkerFailed, Workers, WorkerServer
     from rxdicom.sop_class import register_uid
     from rxdicom.status import Status
     from rxdicom.wire.uids import DEFAULT_TRANSFER_SYNTAXES
@@ -43,6 +46,9 @@ _HOMES = {
     "AssociationServer": "rxdicom.runtimes.threads.server",
     "Responses": "rxdicom.runtimes.threads.responses",
     "Transfer": "rxdicom.runtimes.threads.sending",
+    "Delivery": "rxdicom.runtimes.threads.spreading",
+    "Sent": "rxdicom.runtimes.batches",
+    **dict.fromkeys(("WorkerFailed", "WorkerServer", "Workers"), "rxdicom.runtimes.threads.workers"),
     "Limits": "rxdicom.protocol.policy",
     "Policy": "rxdicom.protocol.policy",
     "Timeouts": "rxdicom.protocol.policy",
@@ -85,6 +91,7 @@ __all__ = [
     "AssociationServer",
     "ConnectionFailed",
     "DatasetError",
+    "Delivery",
     "InvalidFile",
     "Limits",
     "LocalUsageError",
@@ -93,11 +100,15 @@ __all__ = [
     "Policy",
     "Responses",
     "RxDicomError",
+    "Sent",
     "StateError",
     "Status",
     "TimedOut",
     "Timeouts",
     "Transfer",
+    "WorkerFailed",
+    "WorkerServer",
+    "Workers",
     "build_context",
     "build_role",
     "debug_logger",

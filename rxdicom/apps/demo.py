@@ -25,10 +25,10 @@ from reactivex import operators as ops
 from rxdicom import AE, AssociationServer, evt
 from rxdicom.apps import chart
 from rxdicom.apps.console import escaped, reason, size
-from rxdicom.apps.instances import Instance, Unsendable, examine, presentation_contexts, scan
 from rxdicom.apps.storage import file_name
 from rxdicom.apps.traffic import Traffic, pace, traffic
 from rxdicom.errors import RxDicomError
+from rxdicom.runtimes.instances import FileInstance, Unsendable, examine, presentation_contexts, scan
 
 if TYPE_CHECKING:
     from rxdicom.events.records import CStore
@@ -54,7 +54,7 @@ class Item:
     """A file of the demonstration. Its number is its message ID, by which the copy that arrives is found again."""
 
     number: int
-    instance: Instance
+    instance: FileInstance
     failure: str = ""
 
     @property
@@ -105,7 +105,7 @@ def _shipped_with_pydicom() -> tuple[list[Item], list[Unsendable]]:
     spec = find_spec("pydicom")
     folders = spec.submodule_search_locations if spec else None
     found = list(scan([os.path.join(folder, "data") for folder in folders or ()]))
-    instances = [each for each in found if isinstance(each, Instance)]
+    instances = [each for each in found if isinstance(each, FileInstance)]
     others = [each for each in found if isinstance(each, Unsendable)]
     dicom = [each for each in others if each.path.endswith(".dcm") or not each.reason.startswith("not a DICOM file")]
     return [Item(number, instance) for number, instance in enumerate(instances, 1)], dicom
@@ -211,7 +211,7 @@ def _difference(item: Item, folder: str) -> str:
     return "" if _digest(copy) == _digest(item.instance) else "arrived with another dataset"
 
 
-def _digest(instance: Instance) -> str:
+def _digest(instance: FileInstance) -> str:
     """The SHA-256 of an encoded dataset; an odd one travels with one zero byte more (PS3.5 §A.5)."""
     with open(instance.path, "rb") as file:
         file.seek(instance.head.offset)

@@ -7,7 +7,6 @@ from attrs import evolve
 
 from rxdicom import Association, evt, presentation
 from rxdicom.apps.exchange import ask
-from rxdicom.apps.instances import MAX_CONTEXTS
 from rxdicom.apps.keys import identifier
 from rxdicom.apps.models import GET, choose, named_uid
 from rxdicom.apps.options import add_client_options, connector, make_ae
@@ -17,6 +16,7 @@ from rxdicom.errors import ArgumentError
 from rxdicom.presentation import PresentationContext, build_context
 from rxdicom.service_class import NonPatientObjectStorageServiceClass, StorageServiceClass
 from rxdicom.sop_class import uid_to_service_class
+from rxdicom.wire.items import MAX_CONTEXTS
 from rxdicom.wire.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,

@@ -75,6 +75,16 @@ def add_server_options(parser: ArgumentParser, title: str) -> None:
         "--max-associations", metavar="N", type=positive, default=10, help="at a time, more are rejected (default 10)"
     )
     parser.add_argument(
+        "--workers", metavar="N", type=positive, help="serve with so many processes, to use several processors"
+    )
+    parser.add_argument(
+        "--drain",
+        metavar="S",
+        type=_seconds,
+        default=0.0,
+        help="seconds for associations to end when it is told to stop; then they are aborted (default 0)",
+    )
+    parser.add_argument(
         "--users",
         metavar="FILE",
         help="reject associations without the user identity of one of these: NAME:PASSWORD in a line each, or NAME",
@@ -202,7 +212,7 @@ def connector(
 
     Raises :class:`~rxdicom.errors.ArgumentError` for wrong options, and :class:`OSError` for files.
     """
-    tls = _client_tls(args)
+    tls = client_tls(args)
     bound = list(handlers)
     identity = user_identity(args)
     negotiated = [*items, *([identity] if identity else [])]
@@ -224,7 +234,7 @@ def connector(
     return connect
 
 
-def _client_tls(args: Namespace) -> tuple[ssl.SSLContext, str] | None:
+def client_tls(args: Namespace) -> tuple[ssl.SSLContext, str] | None:
     if not _wants_tls(args):
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

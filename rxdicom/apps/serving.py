@@ -3,7 +3,11 @@
 import signal
 import ssl
 import threading
+import warnings
 from argparse import Namespace
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rxdicom import AE, AssociationServer, evt
@@ -13,6 +17,7 @@ from rxdicom.apps.options import server_tls
 from rxdicom.errors import RxDicomError
 
 if TYPE_CHECKING:
+    from rxdicom import WorkerServer
     from rxdicom.events.bindings import EventHandler
 
 
@@ -32,18 +37,27 @@ def serve(ae: AE, args: Namespace, task: str, handlers: "list[EventHandler] | No
     stops = {each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     try:
-        server = make_server(ae, (args.bind_address, args.port), context, bound)
+        server: AssociationServer | WorkerServer
+        if args.workers is None:
+            server = make_server(ae, (args.bind_address, args.port), context, bound)
+        else:
+            server = _make_worker_server(ae, args, bound).start()
+        stopping = threading.Event()
 
         def stop() -> None:
             LOG.info("%s: stops on %s", server.ae_title, signal.Signals(signal.sigwait(stops)).name)
-            server.shutdown()
+            stopping.set()
+            server.shutdown(args.drain or 0.0)
 
         stopper = threading.Thread(target=stop, name="rxdicom-stop", daemon=True)
         stopper.start()
         LOG.info(
             "%s listens on %s%s, %s", server.ae_title, _shown(*server.address), " with TLS" if context else "", task
         )
-        server.serve_forever()
+        if isinstance(server, AssociationServer):
+            server.serve_forever()
+        else:
+            stopping.wait()
     finally:
         # A second Ctrl-C, while associations end, is obeyed at once.
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -55,8 +69,37 @@ def make_server(
     ae: AE, address: tuple[str, int], context: ssl.SSLContext | None, handlers: "list[EventHandler]"
 ) -> AssociationServer:
     """A server that listens but does not serve yet. Raises :class:`CannotListen`."""
-    try:
+    with _listening(address):
         return ae.make_server(address, ssl_context=context, evt_handlers=handlers)
+
+
+def _make_worker_server(ae: AE, args: Namespace, handlers: "list[EventHandler]") -> "WorkerServer":
+    """The same for ``--workers``. Each worker reads the certificates itself."""
+    from rxdicom import Workers
+
+    address = (args.bind_address, args.port)
+    workers = Workers(args.workers, partial(_prepare, args.debug), drain=args.drain or 0.0)
+    tls = partial(_required_tls, args) if args.tls else None
+    with _listening(address):
+        return ae.make_server(address, ssl_context=tls, evt_handlers=handlers, workers=workers)
+
+
+def _prepare(debug: bool, _server: AssociationServer) -> None:
+    """Keep a worker as quiet as the program is."""
+    if not debug:
+        warnings.simplefilter("ignore")
+
+
+def _required_tls(args: Namespace) -> ssl.SSLContext:
+    context = server_tls(args)
+    assert context is not None
+    return context
+
+
+@contextmanager
+def _listening(address: tuple[str, int]) -> Generator[None]:
+    try:
+        yield
     except (OSError, UnicodeError) as error:
         raise CannotListen(f"cannot listen on {_shown(*address)}: {reason(error)}") from error
 

@@ -34,6 +34,10 @@ class Tally:
         self.instances = self.bytes = 0
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> "tuple[type[Tally], tuple[()]]":
+        """For a worker process: it counts for itself."""
+        return Tally, ()
+
     def add(self, count: int) -> None:
         """One more instance, of so many bytes."""
         with self._lock:

@@ -1,22 +1,26 @@
 """``rxdicom storescu``: C-STORE as a user; sends files and folders, as they lie on disk wherever the peer allows it."""
 
-import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from rxdicom import Association
+from rxdicom import AE, evt
 from rxdicom.apps.console import LOG, complain, reason, size
-from rxdicom.apps.instances import Context, Instance, Lookahead, Unsendable, presentation_contexts, scan
-from rxdicom.apps.interruption import cut, interruptible, nothing
-from rxdicom.apps.options import add_client_options, connector, make_ae
+from rxdicom.apps.identity import IdentityNotConfirmed, check_confirmed, user_identity
+from rxdicom.apps.interruption import cut, interruptible
+from rxdicom.apps.options import add_client_options, client_tls, make_ae, positive
 from rxdicom.apps.progress import Progress, wants_progress
 from rxdicom.apps.tables import told
 from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext, RxDicomError
+from rxdicom.runtimes.batches import Sent
+from rxdicom.runtimes.instances import Instance, Unsendable, scan
+from rxdicom.runtimes.threads.spreading import PAUSES, Delivery
 
-PAUSES = (0.0, 1.0, 2.0)
-"""Seconds before each new association after one was lost; used up without anything stored, the rest is given up."""
+if TYPE_CHECKING:
+    from rxdicom.events.bindings import EventHandler
+    from rxdicom.events.records import Established
 
-Connect = Callable[[Sequence[Context]], Association]
+_FAULTS_OF_ONE = (ArgumentError, DatasetError, NoAcceptedContext)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,6 +30,20 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="send files as they are or not at all; otherwise those whose transfer syntax the peer does not accept are "
         "converted to an uncompressed one",
+    )
+    parser.add_argument(
+        "--associations",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="send over up to N associations at a time (default 1)",
+    )
+    parser.add_argument(
+        "--window",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="send up to N files ahead of the peer's responses, in each association, if it allows that (default 1)",
     )
     add_client_options(parser, "STORESCU")
     parser.add_argument(
@@ -37,42 +55,61 @@ def run(args: Namespace) -> int:
     """Send everything; 0 if all of it was stored."""
     ae = make_ae(args)
     ae.convert_datasets = not args.no_convert
-    open_association = connector(ae, args)
-
-    opened: list[Association] = []
-
-    def connect(contexts: Sequence[Context]) -> Association:
-        opened[:] = [open_association(presentation_contexts(contexts))]
-        return opened[0]
-
-    def cut_opened() -> None:
-        for assoc in opened:
-            cut(assoc)
-
     report = Report(progress=wants_progress(args))
-    queue = Lookahead(report.sendable(scan(args.paths)))
-    unsent = 0
+    unconfirmed: list[IdentityNotConfirmed] = []
+
+    def confirm(event: "Established") -> None:
+        try:
+            check_confirmed(event.assoc)
+        except IdentityNotConfirmed as error:
+            unconfirmed.append(error)
+            transfer.stop()
+
+    def cut_all() -> None:
+        for association in ae.active_associations:
+            cut(association)
+
+    transfer = _delivery(ae, args, report, [(evt.EVT_ESTABLISHED, confirm)] if args.pos_response else [])
     try:
-        # The first Ctrl-C lets what is on its way arrive, and then releases the association.
-        with interruptible(nothing, cut_opened) as stopped:
-            unsent = send_all(queue, connect, report, stopped, convert=ae.convert_datasets)
+        # The first Ctrl-C lets what is on its way arrive, and then releases the associations.
+        with interruptible(transfer.stop, cut_all) as stopped:
+            for sent in transfer:
+                report.add(sent)
         if stopped.is_set():
             raise KeyboardInterrupt
+        if unconfirmed:
+            raise unconfirmed[0]
+        report.complain_of_the_rest()
     finally:
         report.clear()
         if report.touched and not args.quiet:
-            print(report.summary(unsent))
-    if not (report.touched or unsent):
+            print(report.summary())
+    if not (report.touched or report.unsent):
         report.complain("there is no DICOM file to send")
-    return 0 if report.stored and not (report.failed or unsent) else 1
+    return 0 if report.stored and not (report.failed or report.unsent) else 1
+
+
+def _delivery(ae: AE, args: Namespace, report: "Report", handlers: "list[EventHandler]") -> Delivery:
+    identity = user_identity(args)
+    return ae.send(
+        args.host,
+        args.port,
+        report.sendable(scan(args.paths)),
+        args.associations,
+        window=args.window,
+        ae_title=args.called_aet,
+        ext_neg=[identity] if identity else [],
+        tls_args=client_tls(args),
+        evt_handlers=handlers,
+    )
 
 
 class Report:
     """What became of the files: counted, and told as it happens, failures in one line each."""
 
     def __init__(self, *, progress: bool) -> None:
-        self.stored = self.warnings = self.failed = self.skipped = self.bytes = 0
-        self.associations = 0
+        self.stored = self.warnings = self.failed = self.skipped = self.unsent = self.bytes = 0
+        self._why_unsent = ""
         self._progress = Progress(enabled=progress)
 
     @property
@@ -80,24 +117,44 @@ class Report:
         """Whether anything became of any file."""
         return bool(self.stored or self.failed)
 
-    def sendable(self, found: Iterator[Instance | Unsendable]) -> Iterator[Instance]:
-        """The instances among what was found; the others are accounted for as they come."""
+    def sendable(self, found: Iterator[Instance | Unsendable]) -> Iterator[Instance | Unsendable]:
+        """What was found but for what is skipped, which is counted."""
         for each in found:
-            if isinstance(each, Instance):
+            if isinstance(each, Instance) or each.is_failure:
                 yield each
-            elif each.is_failure:
-                self.fail(each.path, each.reason)
             else:
                 self.skipped += 1
                 LOG.info("%s: skipped: %s", each.path, each.reason)
 
-    def succeed(self, instance: Instance, warning: str) -> None:
-        """It was stored, perhaps with a warning of the peer."""
+    def add(self, sent: Sent) -> None:
+        """Something became of a file."""
+        path = str(sent.instance)
+        error = sent.error
+        if error is None:
+            self._answered(path, sent)
+        elif sent.attempts > 1:
+            self.fail(path, f"tried twice, and each time {_brief(error)}")
+        elif isinstance(error, RxDicomError) and not isinstance(error, _FAULTS_OF_ONE):
+            self.unsent += 1
+            self._why_unsent = _brief(error)
+        else:
+            self.fail(path, _words(path, error))
+
+    def _answered(self, path: str, sent: Sent) -> None:
+        assert sent.status is not None
+        text = told(sent.status)
+        if sent.is_stored:
+            self.succeed(path, sent.size, text if sent.status.category == "Warning" else "")
+        else:
+            self.fail(path, f"the peer refused it: {text}")
+
+    def succeed(self, path: str, count: int, warning: str) -> None:
+        """So many bytes were stored, perhaps with a warning of the peer."""
         self.stored += 1
-        self.bytes += instance.size
+        self.bytes += count
         if warning:
             self.warnings += 1
-        LOG.info("%s: stored%s", instance.path, warning and f" with warning {warning}")
+        LOG.info("%s: stored%s", path, warning and f" with warning {warning}")
         if self._progress.is_due:
             rate = size(self.bytes / self._progress.seconds)
             self._progress.show(f"{self.stored} stored, {self.failed} failed, {size(self.bytes)}, {rate}/s")
@@ -112,96 +169,41 @@ class Report:
         self.clear()
         complain("storescu", message)
 
+    def complain_of_the_rest(self) -> None:
+        """One line about what was given up, if anything was."""
+        if self.unsent:
+            times = f"{len(PAUSES) + 1} times in a row"
+            self.complain(f"given up, {self.unsent} files are not sent: {times} {self._why_unsent}")
+
     def clear(self) -> None:
         """Wipe the progress out."""
         self._progress.clear()
 
-    def summary(self, unsent: int = 0) -> str:
+    def summary(self) -> str:
         """What became of the files so far, in one line."""
         seconds = self._progress.seconds
-        total = self.stored + self.failed + unsent
+        total = self.stored + self.failed + self.unsent
         text = (
             f"{self.stored} of {total} stored, {size(self.bytes)} in {seconds:.1f} s ({size(self.bytes / seconds)}/s)"
         )
         rows = (
             (self.warnings, "with warnings"),
             (self.failed, "failed"),
-            (unsent, "not sent"),
+            (self.unsent, "not sent"),
             (self.skipped, "skipped that are not DICOM or hidden (-v lists them)"),
         )
         return "; ".join((text, *(f"{number} {what}" for number, what in rows if number)))
 
 
-def send_all(
-    queue: Lookahead,
-    connect: Connect,
-    report: Report,
-    stopped: threading.Event,
-    *,
-    convert: bool,
-    pauses: Sequence[float] = PAUSES,
-) -> int:
-    """Send what is in the queue, over as many associations as its contexts and mishaps need, one after the other.
-
-    When an association is lost, a new one goes on with the instance that was on its way, once; an instance that loses
-    a second one is a failure. Returns how many instances were given up because one association after the other was
-    lost and nothing stored. A failure of the very first association is raised, because then nothing works at all.
-    Once ``stopped`` is set nothing more is sent.
-    """
-    losses, stored, suspect = 0, 0, None
-    while queue.first() is not None and not stopped.is_set():
-        contexts = queue.contexts(convert=convert)
-        sending = None
-        try:
-            with connect(contexts) as assoc:
-                report.associations += 1
-                for sending in queue.covered_by(contexts):
-                    _send(assoc, sending, report)
-                    if stopped.is_set():
-                        break
-                sending = None
-        except NoAcceptedContext:
-            for refused in queue.covered_by(contexts):
-                report.fail(refused.path, f"the peer accepts no context for {_kind(refused)}")
-        except RxDicomError as error:
-            if stopped.is_set():
-                break
-            if not report.associations:
-                raise
-            why = str(error).partition(";")[0]
-            if sending is not None and sending is suspect:
-                report.fail(sending.path, f"tried twice, and each time {why}")
-                queue.drop()
-            suspect = sending
-            losses, stored = (losses + 1 if report.stored == stored else 1), report.stored
-            if losses > len(pauses):
-                unsent = queue.count()
-                report.complain(f"given up, {unsent} files are not sent: {losses} times in a row {why}")
-                return unsent
-            if queue.first() is not None:
-                LOG.warning("goes on with a new association: %s", why)
-                stopped.wait(pauses[losses - 1])
-    return 0
+def _brief(error: Exception) -> str:
+    """Without what to do about it, which is done."""
+    return str(error).partition(";")[0]
 
 
-def _send(assoc: Association, instance: Instance, report: Report) -> None:
-    """Send one. What it did wrong itself is reported, what is wrong with the association raised."""
-    try:
-        status = assoc.send_c_store(instance.path)
-    except NoAcceptedContext as error:
-        report.fail(instance.path, f"the peer accepts no context for {error.wanted}")
-    except (ArgumentError, DatasetError) as error:
-        report.fail(instance.path, str(error).removeprefix(f"{instance.path}: "))
-    except RxDicomError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a file makes pydicom raise, the others are to be sent
-        report.fail(instance.path, reason(error) if isinstance(error, OSError) else repr(error))
-    else:
-        if status.category in ("Success", "Warning"):
-            report.succeed(instance, told(status) if status.category == "Warning" else "")
-        else:
-            report.fail(instance.path, f"the peer refused it: {told(status)}")
-
-
-def _kind(instance: Instance) -> str:
-    return f"{instance.head.sop_class_uid} in transfer syntax {instance.head.transfer_syntax_uid}"
+def _words(path: str, error: Exception) -> str:
+    """Why a file is not stored, for a line that begins with its path."""
+    if isinstance(error, NoAcceptedContext):
+        return f"the peer accepts no context for {error.wanted}"
+    if isinstance(error, RxDicomError | OSError):
+        return reason(error).removeprefix(f"{path}: ")
+    return repr(error)

@@ -10,19 +10,22 @@ from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-Instance = "Dataset | str | os.PathLike[str]"
+    Given = Dataset | str | os.PathLike[str]
+    """What is to be stored: a dataset, or the path of a file."""
 
 
 @frozen
 class Sent:
     """What became of one object of a batch: the peer's status, or why there is none."""
 
-    instance: "Dataset | str | os.PathLike[str]"
+    instance: "Given"
     """The dataset or path, as it was given."""
     status: Status | None = None
     error: Exception | None = None
     size: int = 0
     """Bytes of its dataset as it was sent."""
+    attempts: int = 1
+    """How often it was tried: twice where an association was lost, never where all was given up before its turn."""
 
     @property
     def is_stored(self) -> bool:

@@ -1,21 +1,19 @@
-"""The sender: what it finds, what it proposes, what it does when files, contexts or associations fail."""
+"""The sender: what it says and how it ends when files, contexts or associations fail, and on Ctrl-C."""
 
 import itertools
-import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from attrs import field, frozen
 
-from rxdicom import AE, Association, AssociationServer, ConnectionFailed, evt
-from rxdicom.apps import progress, storescu
-from rxdicom.apps.instances import AHEAD, Instance, Lookahead, Unsendable, presentation_contexts, scan
-from rxdicom.apps.storescu import Report, send_all
-from rxdicom.events.records import CStore, Established
-from rxdicom.wire.part10 import FileHead
+from rxdicom import AE, Association, AssociationServer, evt
+from rxdicom.apps import progress
+from rxdicom.apps.storescu import Report
+from rxdicom.events.records import AsyncOps, CStore, Established
+from rxdicom.runtimes.threads import spreading
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from tests.apps.support import ARC, DEADLINE, SECONDARY_CAPTURE, Process, call, dicom_file, read
 
@@ -60,146 +58,6 @@ def receiving(handler: Callable[[CStore], int] | None = None, syntax: str | None
         yield receiver
 
 
-# ---- what is found
-
-
-def found(*paths: Path) -> dict[str, str]:
-    """What is found at paths: by name, "" for an instance, else why not, "!" in front for a failure."""
-    return {
-        os.path.basename(each.path): "" if isinstance(each, Instance) else f"{'!' * each.is_failure}{each.reason}"
-        for each in scan([str(path) for path in paths])
-    }
-
-
-def test_folders_are_searched_in_order_and_to_the_bottom(tmp_path: Path):
-    names = ["b/2.dcm", "b/1", "a/z/9.dcm", "a/3.dcm", "0.dcm", "c.d/x"]
-    for name in names:
-        dicom_file(tmp_path / name)
-    order = [os.path.relpath(each.path, tmp_path) for each in scan([str(tmp_path)])]
-    assert order == ["0.dcm", "a/3.dcm", "a/z/9.dcm", "b/1", "b/2.dcm", "c.d/x"]
-
-
-def test_what_is_skipped_and_what_fails(tmp_path: Path):
-    image = dicom_file(tmp_path / "image.dcm")
-    whole = image.read_bytes()
-    dicom_file(tmp_path / ".hidden")
-    dicom_file(tmp_path / ".git" / "object")
-    (tmp_path / "letter.txt").write_text("Dear colleague, " * 50)
-    (tmp_path / "empty").touch()
-    (tmp_path / "cut.dcm").write_bytes(whole[:-60])
-    dicom_file(tmp_path / "DICOMDIR", sop_class="1.2.840.10008.1.3.10")
-    (tmp_path / "bare").write_bytes(whole[whole.index(b"\x08\x00\x16\x00") :])
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "link.dcm").symlink_to(image)
-    (tmp_path / "loop").symlink_to(tmp_path)
-    os.mkfifo(tmp_path / "pipe")
-    reasons = found(tmp_path)
-    starts = {
-        "image.dcm": "",
-        "link.dcm": "",
-        "bare": "",
-        ".hidden": "hidden",
-        ".git": "hidden",
-        "letter.txt": "not a DICOM file",
-        "empty": "an empty file",
-        "DICOMDIR": "a DICOMDIR",
-        "loop": "a link to a folder",
-        "pipe": "not a regular file",
-        "cut.dcm": "!cut off within the data set",
-        "dangling": "!No such file",
-    }
-    assert set(reasons) == set(starts)
-    for name, start in starts.items():
-        assert reasons[name].startswith(start), (name, reasons[name])
-        assert bool(reasons[name]) == bool(start)
-    # The same that are named are failures, all of them.
-    for name in ("letter.txt", "empty", "DICOMDIR", "pipe", "cut.dcm"):
-        assert found(tmp_path / name)[name].startswith("!")
-    assert found(tmp_path / ".hidden") == {".hidden": ""}
-
-
-def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def refuse(path: str) -> list[str]:
-        raise PermissionError(13, "Permission denied", path)
-
-    monkeypatch.setattr(os, "listdir", refuse)
-    (each,) = scan([str(tmp_path)])
-    assert each == Unsendable(str(tmp_path), f"{tmp_path}: Permission denied", is_failure=True)
-
-
-def test_a_head_beyond_the_first_read_is_found(tmp_path: Path):
-    path = dicom_file(tmp_path / "image.dcm")
-    whole = path.read_bytes()
-    at = whole.index(b"\x08\x00\x16\x00")
-    private = b"\x08\0\x01\0UN\0\0" + (100_000).to_bytes(4, "little") + bytes(100_000)
-    path.write_bytes(whole[:at] + private + whole[at:])
-    (each,) = scan([str(path)])
-    assert isinstance(each, Instance)
-    assert each.head.sop_class_uid == SECONDARY_CAPTURE
-    assert each.size == len(whole) + len(private)
-
-
-# ---- what is proposed
-
-
-def instances(kinds: Sequence[tuple[str, str]]) -> Iterator[Instance]:
-    for number, (sop_class, syntax) in enumerate(kinds):
-        yield Instance(f"{number}.dcm", FileHead(sop_class, f"1.2.{number}", syntax, 300), 1000)
-
-
-def test_a_context_for_each_kind_and_one_to_convert_to():
-    queue = Lookahead(instances([("1.1", JPEG), ("1.2", EXPLICIT_VR_LITTLE_ENDIAN), ("1.1", "1.2.3"), ("1.1", JPEG)]))
-    uncompressed = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-    assert queue.contexts(convert=True) == [
-        ("1.1", (JPEG,)),
-        ("1.1", uncompressed),
-        ("1.2", (EXPLICIT_VR_LITTLE_ENDIAN,)),
-        ("1.2", uncompressed),
-        ("1.1", ("1.2.3",)),
-    ]
-    assert queue.contexts(convert=False) == [
-        ("1.1", (JPEG,)),
-        ("1.2", (EXPLICIT_VR_LITTLE_ENDIAN,)),
-        ("1.1", ("1.2.3",)),
-    ]
-    (first, *_) = presentation_contexts(queue.contexts(convert=True))
-    assert (first.abstract_syntax, first.transfer_syntax) == ("1.1", [JPEG])
-
-
-@pytest.mark.parametrize(("convert", "associations"), [(True, [128, 128, 44]), (False, [128, 22])])
-def test_no_association_has_more_than_128_contexts_and_every_instance_has_its_turn(
-    convert: bool, associations: list[int]
-):
-    queue = Lookahead(instances([(f"1.2.{number}", JPEG) for number in range(150)]))
-    sizes: list[int] = []
-    sent: list[str] = []
-    while queue.first() is not None:
-        contexts = queue.contexts(convert=convert)
-        sizes.append(len(contexts))
-        sent += [each.path for each in queue.covered_by(contexts)]
-    assert sizes == associations
-    assert sent == [f"{number}.dcm" for number in range(150)]
-
-
-def test_a_hundred_thousand_files_are_known_only_some_way_ahead():
-    drawn = itertools.count()
-
-    def endless() -> Iterator[Instance]:
-        kinds = itertools.repeat(("1.2.840", JPEG), 100_000)
-        for each in instances(kinds):  # pyright: ignore
-            next(drawn)
-            yield each
-
-    queue = Lookahead(endless())
-    contexts = queue.contexts(convert=True)
-    assert next(drawn) == AHEAD
-    sending = queue.covered_by(contexts)
-    for _ in itertools.islice(sending, AHEAD + 10):
-        pass
-    assert next(drawn) == AHEAD + 11
-    assert queue.count() == 100_000 - AHEAD - 9
-
-
 # ---- what is sent
 
 
@@ -240,23 +98,6 @@ def test_more_than_128_contexts_are_several_associations(capsys: pytest.CaptureF
     assert outcome.out.startswith("150 of 150 stored")
     assert receiver.proposed == [128, 128, 44]
     assert receiver.stored == [f"1.2.{number}" for number in range(150)]
-
-
-def test_a_kind_that_comes_late_gets_an_association_of_its_own(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    for number in range(9):
-        kind = f"{ARC}2" if number < 6 else f"{ARC}4"
-        dicom_file(tmp_path / f"{number}.dcm", sop_class=kind, instance=f"1.2.{number}")
-
-    def near_sighted(instances: Iterator[Instance]) -> Lookahead:
-        return Lookahead(instances, ahead=3)
-
-    monkeypatch.setattr(storescu, "Lookahead", near_sighted)
-    with receiving() as receiver:
-        assert call(capsys, "storescu", *receiver.peer, tmp_path).code == 0
-    assert receiver.stored == [f"1.2.{number}" for number in range(9)]
-    assert receiver.proposed == [2, 2]
 
 
 def test_refusals_and_warnings_of_the_peer(capsys: pytest.CaptureFixture[str], tmp_path: Path):
@@ -314,26 +155,10 @@ def test_a_file_that_vanishes_fails_alone(capsys: pytest.CaptureFixture[str], tm
         outcome = call(capsys, "storescu", *receiver.peer, *paths)
     assert receiver.stored == ["1.2.0", "1.2.2"]
     assert outcome.code == 1
-    assert outcome.err == f"rxdicom storescu: {paths[1]}: {paths[1]}: No such file or directory\n"
+    assert outcome.err == f"rxdicom storescu: {paths[1]}: No such file or directory\n"
 
 
 # ---- what happens to associations
-
-
-def send(
-    receiver: Receiver,
-    folder: Path,
-    report: Report,
-    stopped: threading.Event | None = None,
-    pauses: Sequence[float] = (0, 0, 0),
-) -> int:
-    ae = AE()
-
-    def connect(contexts: Sequence[tuple[str, tuple[str, ...]]]) -> Association:
-        return ae.associate(*receiver.peer, presentation_contexts(contexts))
-
-    queue = Lookahead(report.sendable(scan([str(folder)])))
-    return send_all(queue, connect, report, stopped or threading.Event(), convert=True, pauses=pauses)
 
 
 def aborting(fatal: Sequence[str]) -> Callable[[CStore], int]:
@@ -358,107 +183,90 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
-def test_a_lost_association_is_made_good_by_a_new_one(capsys: pytest.CaptureFixture[str], folder: Path):
-    report = Report(progress=False)
-    with receiving(aborting(["1.2.2", "1.2.5"])) as receiver:
-        assert send(receiver, folder, report) == 0
-    assert receiver.stored == [f"1.2.{number}" for number in range(8)]
-    assert (report.stored, report.failed, report.associations) == (8, 0, 3)
-    assert capsys.readouterr().out == ""
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spreading, "PAUSES", (0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("options", [(), ("--window", 4), ("--associations", 3), ("--associations", 2, "--window", 2)])
+def test_a_lost_association_is_made_good_by_a_new_one(
+    capsys: pytest.CaptureFixture[str], folder: Path, options: tuple[object, ...]
+):
+    with receiving(aborting(["1.2.2"])) as receiver:
+        outcome = call(capsys, "storescu", *options, *receiver.peer, folder)
+    assert outcome.code == 0
+    assert set(receiver.stored) == {f"1.2.{number}" for number in range(8)}
+    assert outcome.out.startswith("8 of 8 stored, ")
+    assert "goes on with a new association: AssociationAborted: " in outcome.err
 
 
 def test_an_instance_that_loses_two_associations_is_left_out(capsys: pytest.CaptureFixture[str], folder: Path):
-    report = Report(progress=False)
     with receiving(aborting(["1.2.3"] * 9)) as receiver:
-        assert send(receiver, folder, report) == 0
+        outcome = call(capsys, "storescu", "-q", *receiver.peer, folder)
+    assert outcome.code == 1
     assert receiver.stored == [f"1.2.{number}" for number in range(8) if number != 3]
-    assert (report.stored, report.failed, report.associations) == (7, 1, 3)
-    assert "3.dcm: tried twice, and each time association over, " in capsys.readouterr().err
-
-
-def test_any_number_of_fatal_instances_is_left_out_as_long_as_others_are_stored(folder: Path):
-    report = Report(progress=False)
-    fatal = ("1.2.1", "1.2.3", "1.2.5", "1.2.7")
-    with receiving(aborting([*fatal, *fatal])) as receiver:
-        assert send(receiver, folder, report) == 0
-    assert receiver.stored == ["1.2.0", "1.2.2", "1.2.4", "1.2.6"]
-    assert (report.stored, report.failed, report.associations) == (4, 4, 8)
+    assert len(receiver.proposed) == 3
+    assert "3.dcm: tried twice, and each time association over, " in outcome.err
+    assert len(outcome.err.splitlines()) == 1
 
 
 def test_after_three_new_associations_in_a_row_the_rest_is_given_up_and_counted(
     capsys: pytest.CaptureFixture[str], folder: Path
 ):
-    report = Report(progress=False)
     with receiving(aborting([f"1.2.{number}" for number in range(2, 8)] * 2)) as receiver:
-        assert send(receiver, folder, report) == 4
+        outcome = call(capsys, "storescu", *receiver.peer, folder)
+    assert outcome.code == 1
     assert receiver.stored == ["1.2.0", "1.2.1"]
-    assert (report.stored, report.failed, report.associations) == (2, 2, 4)
-    said = capsys.readouterr().err
-    assert "given up, 4 files are not sent: 4 times in a row association over, " in said
-    assert report.summary(4).endswith("; 2 failed; 4 not sent")
+    assert len(receiver.proposed) == 4
+    assert "given up, 4 files are not sent: 4 times in a row association over, " in outcome.err
+    assert outcome.out.startswith("2 of 8 stored, ")
+    assert outcome.out.endswith("; 2 failed; 4 not sent\n")
 
 
-def test_a_peer_that_goes_away_for_good_is_given_up(folder: Path):
-    report = Report(progress=False)
-    with receiving() as receiver:
-
-        def leave(_: CStore) -> int:
-            if len(receiver.stored) == 4:
-                receiver.server.shutdown()
-            return 0x0000
-
-        receiver.server.bind(evt.EVT_C_STORE, lambda event: receiver.stored.append("") or leave(event))
-        unsent = send(receiver, folder, report)
-    assert report.associations == 1
-    assert report.stored + report.failed + unsent == 8
-    assert unsent >= 4
-
-
-def test_a_first_association_that_fails_is_raised_at_once(folder: Path):
-    report = Report(progress=False)
+@pytest.mark.parametrize("associations", [1, 3])
+def test_a_peer_that_is_not_there_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], folder: Path, associations: int
+):
     with receiving() as receiver:
         pass
-    with pytest.raises(ConnectionFailed, match="cannot connect"):
-        send(receiver, folder, report)
-    assert not report.touched
+    outcome = call(capsys, "storescu", "--associations", associations, *receiver.peer, folder)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith("rxdicom storescu: cannot connect to 127.0.0.1:")
+    assert len(outcome.err.splitlines()) == 1
 
 
-class Stopping(threading.Event):
-    """Is set when somebody waits for it, as if Ctrl-C had come right then."""
+def test_several_associations_and_a_window_are_asked_for(capsys: pytest.CaptureFixture[str], folder: Path):
+    windows: list[tuple[int, int]] = []
+    together = threading.Barrier(2)
+    first = set[Association]()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.waits.append(timeout)
-        self.set()
-        return super().wait(timeout)
-
-
-def test_a_pause_ends_when_it_is_to_stop(folder: Path):
-    report, stopped = Report(progress=False), Stopping()
-    with receiving(aborting(["1.2.2"])) as receiver:
-        assert send(receiver, folder, report, stopped, pauses=(600.0,)) == 0
-    assert stopped.waits == [600.0]
-    assert receiver.stored == ["1.2.0", "1.2.1"]
-    assert report.associations == 1
-
-
-def test_what_is_on_its_way_arrives_before_it_stops(folder: Path):
-    report, stopped = Report(progress=False), threading.Event()
-    released = threading.Event()
-
-    def stop(_: CStore) -> int:
-        stopped.set()
+    def both(event: CStore) -> int:
+        if event.assoc not in first:
+            first.add(event.assoc)
+            together.wait(DEADLINE)
         return 0x0000
 
-    with receiving(stop) as receiver:
-        receiver.server.bind(evt.EVT_RELEASED, lambda _: released.set())
-        assert send(receiver, folder, report, stopped) == 0
-        assert released.wait(DEADLINE)
-    assert receiver.stored == ["1.2.0"]
-    assert (report.stored, report.failed, report.associations) == (1, 0, 1)
+    def as_asked(event: AsyncOps) -> tuple[int, int]:
+        windows.append((event.nr_invoked, event.nr_performed))
+        return windows[-1]
+
+    with receiving(both) as receiver:
+        receiver.server.bind(evt.EVT_ASYNC_OPS, as_asked)
+        outcome = call(capsys, "storescu", "--associations", 2, "--window", 3, *receiver.peer, folder)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert windows == [(3, 1), (3, 1)]
+    assert sorted(receiver.stored) == [f"1.2.{number}" for number in range(8)]
+    wrong = call(capsys, "storescu", "--window", 70_000, *receiver.peer, folder)
+    assert wrong.code == 2
+
+
+def test_nothing_is_sent_to_a_peer_that_does_not_confirm_the_identity(capsys: pytest.CaptureFixture[str], folder: Path):
+    with receiving() as receiver:
+        outcome = call(capsys, "storescu", "--user", "doe", "--pos-response", *receiver.peer, folder)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "the peer does not confirm the user identity" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert receiver.stored == []
 
 
 def test_ctrl_c_releases_the_association_and_ends_in_one_line(folder: Path):
@@ -514,13 +322,13 @@ def test_progress_on_a_terminal_and_no_line_of_it_is_left(
     clock = itertools.count(step=0.25)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     report = Report(progress=True)
-    for each in instances([("1.2", JPEG)] * 4):
-        report.succeed(each, "")
+    for number in range(4):
+        report.succeed(f"{number}.dcm", 1000, "")
     report.fail("x.dcm", "no")
     said = capsys.readouterr().err
     assert "\r\x1b[K4 stored, 0 failed, 4.0 kB, " in said
     assert said.endswith("\r\x1b[Krxdicom storescu: x.dcm: no\n")
     silent = Report(progress=False)
-    for each in instances([("1.2", JPEG)] * 4):
-        silent.succeed(each, "")
+    for number in range(4):
+        silent.succeed(f"{number}.dcm", 1000, "")
     assert capsys.readouterr().err == ""

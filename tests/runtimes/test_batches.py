@@ -1,16 +1,16 @@
 """The asynchronous-operations window, really used, and the bulk call, through the public API."""
 
+import gc
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from attrs import evolve
 from pydicom import Dataset
 from reactivex import operators as ops
 
-from rxdicom import AE, Association, AssociationAborted, InvalidFile, LocalUsageError, NoAcceptedContext, evt
+from rxdicom import AE, Association, AssociationAborted, InvalidFile, LocalUsageError, NoAcceptedContext, TimedOut, evt
 from rxdicom.events.bindings import EventHandler
 from rxdicom.events.records import AsyncOps, CStore
 from rxdicom.pdu_primitives import AsynchronousOperationsWindowNegotiation
@@ -247,16 +247,100 @@ def test_results_flow_into_rx(ae: AE) -> None:
         assert assoc.send_c_store(image(0)) == 0x0000
 
 
-def test_the_loss_of_the_association_is_raised(ae: AE) -> None:
+def cutting(instance: str) -> Callable[[CStore], int]:
+    """A handler that aborts the association at an instance."""
+
     def cut(event: CStore) -> int:
-        if event.request.AffectedSOPInstanceUID == "1.2.3.5":
+        if event.request.AffectedSOPInstanceUID == instance:
             event.assoc.abort()
         return 0x0000
 
-    assoc = connect(ae, 1, (evt.EVT_C_STORE, cut))
-    transfer = assoc.send_many(image(number) for number in range(10))
-    seen: list[Any] = []
+    return cut
+
+
+def test_the_loss_of_the_association_is_raised_after_what_was_on_its_way(ae: AE) -> None:
+    assoc = connect(ae, 1, (evt.EVT_C_STORE, cutting("1.2.3.5")))
+    given = [image(number) for number in range(10)]
+    transfer = assoc.send_many(given)
+    seen: list[Sent] = []
     with pytest.raises(AssociationAborted):
-        seen.extend(transfer)
-    assert [each.status for each in seen] == [0x0000] * len(seen)
+        seen.extend(iter(transfer))
+    assert [each.instance for each in seen] == given[:6]
+    assert [each.status for each in seen] == [0x0000] * 5 + [None]
+    assert isinstance(seen[5].error, AssociationAborted)
+    assert transfer.totals == Totals(stored=5, failed=1, bytes=transfer.totals.bytes)
     assert assoc.join(DEADLINE)
+
+
+def test_all_that_are_on_their_way_are_told_of_the_loss() -> None:
+    """The peer answers the second of four, and cuts the connection."""
+    drawn: list[int] = []
+
+    def images() -> Iterator[Dataset]:
+        for number in range(10):
+            drawn.append(number)
+            yield image(number)
+
+    def answer(raw: Raw) -> None:
+        asked = raw.pdu()
+        assert isinstance(asked, AssociateRQ)
+        accepted = accepting(asked)
+        raw.send(evolve(accepted, user_information=(*accepted.user_information, AsyncOperationsWindow(4, 1))))
+        waiting = [raw.message() for _ in range(4)]
+        raw.send(store_rsp(waiting[1]))
+        raw.message()
+        raw.reset()
+
+    with nothing_left(), scripted(answer) as address:
+        ae = AE()
+        ae.add_requested_context(CTImageStorage)
+        assoc = ae.associate(*address, ext_neg=[window(4)])
+        seen: list[Sent] = []
+        with pytest.raises(AssociationAborted) as caught:
+            seen.extend(assoc.send_many(images()))
+        assert assoc.join(DEADLINE)
+    numbers = [int(str(each.instance.SOPInstanceUID).rpartition(".")[2]) for each in seen]  # pyright: ignore
+    assert sorted(numbers) == drawn == [0, 1, 2, 3, 4]
+    assert [number for number, each in zip(numbers, seen, strict=True) if each.is_stored] == [1]
+    assert {each.error for each in seen if not each.is_stored} == {caught.value}
+
+
+def test_a_timeout_that_ends_the_association_is_not_blamed_on_each_of_the_rest(ae: AE) -> None:
+    """TimedOut is an OSError as well, as is what a file raises that cannot be read."""
+    over = threading.Event()
+
+    def read_nothing(raw: Raw) -> None:
+        raw.accept()
+        over.wait(DEADLINE)
+
+    ae.timeouts = evolve(ae.timeouts, write=0.1)
+    large = image(1)
+    large.add_new(0x7FE00010, "OB", bytes(32 << 20))  # pyright: ignore[reportUnknownMemberType]
+    seen: list[Sent] = []
+    with scripted(read_nothing) as address:
+        assoc = ae.associate(*address)
+        with pytest.raises(TimedOut, match="write"):
+            seen.extend(assoc.send_many([large, image(2), image(3)]))
+        over.set()
+        assert assoc.join(DEADLINE)
+    assert [each.instance for each in seen] == [large]
+
+
+def test_who_breaks_out_ends_it_without_the_garbage_collector(ae: AE) -> None:
+    ended: list[bool] = []
+
+    def images() -> Iterator[Dataset]:
+        try:
+            yield from map(image, range(100))
+        finally:
+            ended.append(True)
+
+    gc.disable()
+    try:
+        with connect(ae, 4, (evt.EVT_C_STORE, Side())) as assoc:
+            for sent in assoc.send_many(images()):
+                assert sent.is_stored
+                break
+            assert ended
+    finally:
+        gc.enable()

@@ -1,10 +1,11 @@
 """The application entity of the blocking runtime: makes associations and servers out of its configuration."""
 
+import socket
 import ssl
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from attrs import evolve
 
@@ -15,16 +16,21 @@ from rxdicom.pdu_primitives import Builder
 from rxdicom.presentation import PresentationContext
 from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
 from rxdicom.runtimes.threads.association import Association, Setup
-from rxdicom.runtimes.threads.server import AssociationServer, join_all
+from rxdicom.runtimes.threads.server import AssociationServer, ServerTLS, join_all
 from rxdicom.runtimes.threads.transport import TLSTransport, Transport, connect
-from rxdicom.wire.items import UserItem
+from rxdicom.wire.items import AsyncOperationsWindow, UserItem
 from rxdicom.wire.pdu import AssociateRQ
 
 if TYPE_CHECKING:
     from rxdicom.events.streams import EventStreams
+    from rxdicom.runtimes.instances import Batch
+    from rxdicom.runtimes.threads.spreading import Delivery
+    from rxdicom.runtimes.threads.workers import Workers, WorkerServer
 
 TLSArguments = tuple[ssl.SSLContext, str | None]
 """The context, and the host name that the peer's certificate must have; None for the address that is connected to."""
+
+_LARGEST_WINDOW = 0xFFFF
 
 
 class AE(Entity):
@@ -41,8 +47,17 @@ class AE(Entity):
         self._hub = Hub()
         self._streams: EventStreams | None = None
         self._servers: list[AssociationServer] = []
+        self._worker_servers: list[WorkerServer] = []
         self._associations: set[Association] = set()
         self._serial = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The configuration: what it has open does not go along when it is copied or pickled."""
+        return {name: getattr(self, name) for name in vars(Entity())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        AE.__init__(self)
+        vars(self).update(state)
 
     @property
     def events(self) -> "EventStreams":
@@ -55,7 +70,7 @@ class AE(Entity):
 
     @property
     def active_associations(self) -> list[Association]:
-        """The associations that are established right now, requested and accepted ones."""
+        """The associations that are established right now, requested and accepted ones; not those of workers."""
         own = [each for each in tuple(self._associations) if each.is_established]
         return own + [each for server in tuple(self._servers) for each in server.active_associations]
 
@@ -176,6 +191,57 @@ class AE(Entity):
         request = self.make_request(ae_title, contexts, max_pdu, ext_neg, calling_ae_title)
         return self._make(request, addr, port, bind_address, tls_args, evt_handlers or ()).open()
 
+    def send(
+        self,
+        addr: str,
+        port: int,
+        paths: "Batch",
+        associations: int = 1,
+        *,
+        window: int = 1,
+        ae_title: str = ANY_SCP,
+        max_pdu: int | None = None,
+        ext_neg: Iterable[Builder | UserItem] | None = None,
+        bind_address: tuple[str, int] | None = None,
+        tls_args: TLSArguments | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+    ) -> "Delivery":
+        """Store a batch at a peer, over up to so many ``associations`` at a time (C-STORE, PS3.7 §9.1.1).
+
+        ``paths`` are files, folders (everything below them) and datasets, mixed as they come; an iterator is asked for
+        some of them ahead, 1024 files or 64 datasets, by the threads that send, one at a time. The presentation
+        contexts are those that its next instances need, and one without compression for each SOP class unless
+        :attr:`convert_datasets` is off; where they do not fit the next instance, or are more than 128, an association
+        is released and another one opened. ``window`` is the number of requests that each association is to have
+        outstanding (PS3.7 D.3.3.3), if the peer allows it. The others are those of :meth:`associate`; handlers are
+        called by several threads.
+
+        Gives a :class:`~rxdicom.runtimes.batches.Sent` for each object as it becomes known, to be iterated or piped,
+        which starts to send; ``.totals`` counts them. One that cannot be sent, or is refused, does not stop the rest;
+        nor does the loss of an association: see :class:`~rxdicom.runtimes.threads.spreading.Delivery`. What lies in a
+        folder and does not claim to be DICOM is left out without a word.
+
+        Raises :class:`~rxdicom.errors.ArgumentError`. Iterating raises what :meth:`associate` raises, if there never
+        is an association, and what ``paths`` raises, after what came before.
+        """
+        from rxdicom.runtimes.instances import batch_of
+        from rxdicom.runtimes.threads.spreading import Delivery
+
+        forbid_in_observer("send()")
+        if associations < 1 or not 1 <= window <= _LARGEST_WINDOW:
+            raise ArgumentError(
+                f"{associations} associations with a window of {window} are not possible; give 1 or more of both"
+            )
+        items = [*(ext_neg or ()), *([AsyncOperationsWindow(window, 1)] if window > 1 else [])]
+        handlers = list(evt_handlers or ())
+
+        def make(contexts: Sequence[PresentationContext]) -> Association:
+            return self.association(
+                addr, port, contexts, ae_title, max_pdu, items, bind_address, tls_args, handlers
+            )  # fmt: skip
+
+        return Delivery(make, batch_of(paths), associations, convert=self.convert_datasets)
+
     # ---- as acceptor
 
     @overload
@@ -183,43 +249,67 @@ class AE(Entity):
         self,
         address: tuple[str, int],
         block: Literal[True] = True,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ServerTLS = None,
         evt_handlers: Iterable[EventHandler] | None = None,
         ae_title: str | None = None,
         contexts: Sequence[PresentationContext] | None = None,
         *,
         evt_handler: Iterable[EventHandler] | None = None,
+        workers: "int | Workers | None" = None,
     ) -> None: ...
     @overload
     def start_server(
         self,
         address: tuple[str, int],
         block: Literal[False],
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ServerTLS = None,
         evt_handlers: Iterable[EventHandler] | None = None,
         ae_title: str | None = None,
         contexts: Sequence[PresentationContext] | None = None,
         *,
         evt_handler: Iterable[EventHandler] | None = None,
+        workers: None = None,
     ) -> AssociationServer: ...
+    @overload
+    def start_server(
+        self,
+        address: tuple[str, int],
+        block: Literal[False],
+        ssl_context: ServerTLS = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        *,
+        evt_handler: Iterable[EventHandler] | None = None,
+        workers: "int | Workers",
+    ) -> "WorkerServer": ...
     def start_server(
         self,
         address: tuple[str, int],
         block: bool = True,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ServerTLS = None,
         evt_handlers: Iterable[EventHandler] | None = None,
         ae_title: str | None = None,
         contexts: Sequence[PresentationContext] | None = None,
         *,
         evt_handler: Iterable[EventHandler] | None = None,
-    ) -> AssociationServer | None:
+        workers: "int | Workers | None" = None,
+    ) -> "AssociationServer | WorkerServer | None":
         """Listen for associations. With ``block`` this returns after :meth:`shutdown` only; otherwise at once.
 
         ``address`` is (host, port): an empty host serves all interfaces, IPv4 and IPv6, port 0 a free one.
-        ``ae_title`` and ``contexts`` stand in for those of the AE. Raises :class:`OSError` if it cannot listen.
+        ``ae_title`` and ``contexts`` stand in for those of the AE, ``ssl_context`` may be a function that makes one.
+        With ``workers`` so many processes serve: see :class:`~rxdicom.runtimes.threads.workers.Workers`.
+
+        Raises :class:`OSError` if it cannot listen, :class:`~rxdicom.errors.ArgumentError` for what cannot be passed to
+        workers, and :class:`~rxdicom.runtimes.threads.workers.WorkerFailed` if one does not start.
         """
         handlers = [*(evt_handlers or ()), *(evt_handler or ())]
-        server = self.make_server(address, ae_title, contexts, ssl_context, handlers)
+        server: AssociationServer | WorkerServer
+        if workers is None:
+            server = self.make_server(address, ae_title, contexts, ssl_context, handlers)
+        else:
+            server = self.make_server(address, ae_title, contexts, ssl_context, handlers, workers=workers)
         if not block:
             return server.start()
         try:
@@ -228,19 +318,53 @@ class AE(Entity):
             server.shutdown()
         return None
 
+    @overload
     def make_server(
         self,
-        address: tuple[str, int],
+        address: tuple[str, int] | socket.socket,
         ae_title: str | None = None,
         contexts: Sequence[PresentationContext] | None = None,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ServerTLS = None,
         evt_handlers: Iterable[EventHandler] | None = None,
-    ) -> AssociationServer:
-        """A server that listens but does not serve yet: call its ``serve_forever()`` or ``start()``."""
+        *,
+        workers: None = None,
+    ) -> AssociationServer: ...
+    @overload
+    def make_server(
+        self,
+        address: tuple[str, int] | socket.socket,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        ssl_context: ServerTLS = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+        *,
+        workers: "int | Workers",
+    ) -> "WorkerServer": ...
+    def make_server(
+        self,
+        address: tuple[str, int] | socket.socket,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        ssl_context: ServerTLS = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+        *,
+        workers: "int | Workers | None" = None,
+    ) -> "AssociationServer | WorkerServer":
+        """A server that listens but does not serve yet: call its ``serve_forever()`` or ``start()``.
+
+        ``address`` may be a socket that listens already.
+        """
         title = checked_ae_title(ae_title or self.ae_title)
         policy = self.make_policy(title, contexts)
         if not policy.contexts and not policy.is_storage:
             raise ArgumentError("no presentation contexts are supported; add at least one with add_supported_context()")
+        if workers is not None:
+            from rxdicom.runtimes.threads.workers import make_worker_server
+
+            handlers = evt_handlers or ()
+            several = make_worker_server(self, address, workers, title, contexts, ssl_context, handlers)
+            self._worker_servers.append(several)
+            return several
         server = AssociationServer(
             address,
             ae_title=title,
@@ -261,7 +385,8 @@ class AE(Entity):
     def shutdown(self) -> None:
         """Shut all servers down, abort all associations, and wait until they are over."""
         servers, self._servers = self._servers, []
-        for server in servers:
+        worker_servers, self._worker_servers = self._worker_servers, []
+        for server in (*worker_servers, *servers):
             server.shutdown()
         associations = tuple(self._associations)
         for association in associations:

@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rxdicom.errors import ArgumentError, AssociationAborted, DatasetError, InvalidFile, NoAcceptedContext, TimedOut
+from rxdicom.errors import ArgumentError, AssociationAborted, DatasetError, NoAcceptedContext, RxDicomError, TimedOut
 from rxdicom.runtimes.batches import Sent, Totals
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.operations import Batch, Operation, Operations
@@ -17,66 +18,90 @@ if TYPE_CHECKING:
 
 MOST_OUTSTANDING = 64
 """Requests of one batch, also where the window is unlimited or larger."""
-ITEM_FAULTS = (InvalidFile, DatasetError, NoAcceptedContext, ArgumentError, OSError)
-"""What is wrong with one object and says nothing about the others."""
+
+
+def concerns_one(error: Exception) -> bool:
+    """Whether this is wrong with one object and says nothing about the others; otherwise the association is over."""
+    if isinstance(error, TimedOut):
+        return error.phase == "response"
+    return isinstance(error, DatasetError | NoAcceptedContext | ArgumentError) or not isinstance(error, RxDicomError)
 
 
 class Transfer(Results[Sent]):
     """What becomes of the objects of a batch, as :class:`~rxdicom.runtimes.batches.Sent` records, as it becomes known.
 
     With a window above 1 that is the order in which the peer answers. An object that cannot be sent, or is refused,
-    is one of the results and does not stop the others; the loss of the association is raised.
+    is one of the results and does not stop the others. When the association is lost, that is what became of those
+    that were on their way; then it is raised.
     """
 
-    def __init__(self, run: Callable[[], Generator[Sent]], name: str) -> None:
-        super().__init__(self._counting(run), self._watched)
-        self._name = name
-        self.totals = Totals()
-        """How far it has come."""
+    def __init__(
+        self, run: Callable[[], Generator[Sent]], name: str, leaving: Callable[[], None] = lambda: None
+    ) -> None:
+        # Nothing in here refers to this object: who breaks out of the iteration ends it, without the garbage collector.
+        self._tally = _Tally(run)
+        super().__init__(self._tally.run, partial(_watched, self._tally.run, name, leaving))
 
-    def _counting(self, run: Callable[[], Generator[Sent]]) -> Callable[[], Generator[Sent]]:
-        def count() -> Generator[Sent]:
+    @property
+    def totals(self) -> Totals:
+        """How far it has come."""
+        return self._tally.totals
+
+
+class _Tally:
+    """Counts what it passes on."""
+
+    def __init__(self, run: Callable[[], Generator[Sent]]) -> None:
+        self.totals = Totals()
+        self._run = run
+
+    def run(self) -> Generator[Sent]:
+        sending = self._run()
+        try:
+            for sent in sending:
+                self.totals = self.totals.with_one(sent)
+                yield sent
+        finally:
+            sending.close()
+
+
+def _watched(
+    run: Callable[[], Generator[Sent]], name: str, leaving: Callable[[], None], use_once: Callable[[], None]
+) -> "Observable[Sent]":
+    """The results as an Observable: a thread of its own sends and emits."""
+    from rxdicom.events.streams import response_stream
+
+    def subscribe(
+        on_next: Callable[[Sent], None], on_error: Callable[[Exception], None], on_completed: Callable[[], None]
+    ) -> Callable[[], None]:
+        left = threading.Event()
+
+        def send() -> None:
             sending = run()
             try:
                 for sent in sending:
-                    self.totals = self.totals.with_one(sent)
-                    yield sent
+                    if left.is_set():
+                        return
+                    on_next(sent)
+            except Exception as error:  # noqa: BLE001 - whatever went wrong is what the stream ends with
+                on_error(error)
+            else:
+                on_completed()
             finally:
                 sending.close()
 
-        return count
+        def leave() -> None:
+            left.set()
+            leaving()
 
-    def _watched(self, use_once: Callable[[], None]) -> "Observable[Sent]":
-        """The same as an Observable: a thread of its own sends and emits."""
-        from rxdicom.events.streams import response_stream
+        try:
+            use_once()
+            threading.Thread(target=send, name=name, daemon=True).start()
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is what the stream ends with
+            on_error(error)
+        return leave
 
-        def subscribe(
-            on_next: Callable[[Sent], None], on_error: Callable[[Exception], None], on_completed: Callable[[], None]
-        ) -> Callable[[], None]:
-            left = threading.Event()
-
-            def send() -> None:
-                sending = self._run()
-                try:
-                    for sent in sending:
-                        if left.is_set():
-                            return
-                        on_next(sent)
-                except Exception as error:  # noqa: BLE001 - whatever went wrong is what the stream ends with
-                    on_error(error)
-                else:
-                    on_completed()
-                finally:
-                    sending.close()
-
-            try:
-                use_once()
-                threading.Thread(target=send, name=self._name, daemon=True).start()
-            except Exception as error:  # noqa: BLE001 - whatever went wrong is what the stream ends with
-                on_error(error)
-            return left.set
-
-        return response_stream(subscribe)
+    return response_stream(subscribe)
 
 
 class Sender:
@@ -100,9 +125,12 @@ class Sender:
         self._give_up = give_up
         self._batch = Batch()
         self._requests: dict[int, tuple[Any, Message]] = {}
+        self._lost: Exception | None = None
 
     def run(self, instances: Iterable[Any]) -> Generator[Sent]:
-        """What becomes of each. Raises what says that the association is over, and what ``instances`` raises."""
+        """What becomes of each that was asked for. Raises what says that the association is over, when all of them are
+        accounted for, and what ``instances`` raises.
+        """
         try:
             for instance in instances:
                 refused = self._send(instance)
@@ -110,8 +138,12 @@ class Sender:
                     yield refused
                 while self._batch.is_ready or len(self._batch.running) >= self._window:
                     yield self._next()
+                if self._lost is not None:
+                    break
             while self._batch.running:
                 yield self._next()
+            if self._lost is not None:
+                raise self._lost
         finally:
             for operation in tuple(self._batch.running.values()):
                 self._operations.remove(operation)
@@ -120,8 +152,8 @@ class Sender:
         """Send one. What is wrong with it alone is its result."""
         try:
             operation, request = self._begin(instance, self._batch)
-        except ITEM_FAULTS as error:
-            return Sent(instance, error=error)
+        except Exception as error:  # noqa: BLE001 - whatever an object makes pydicom raise, the others are to be sent
+            return self._failed(instance, error)
         self._requests[operation.message_id] = instance, request
         return None
 
@@ -130,15 +162,17 @@ class Sender:
         self._operations.remove(operation)
         instance, request = self._requests.pop(operation.message_id)
         if operation.answer is None:
-            return self._failed(instance, operation)
+            error = operation.error or AssociationAborted()
+            if concerns_one(error):
+                # It could not be read while it was sent, or was not answered in time.
+                self._give_up(operation)
+            return self._failed(instance, error)
         forget(operation.answer.data)
         size = 0 if request.data is None else request.data.size
         return Sent(instance, self._status(request, operation.answer), size=size)
 
-    def _failed(self, instance: Any, operation: Operation) -> Sent:
-        """What could not be read while it was sent, or was not answered in time; otherwise the association is over."""
-        error = operation.error
-        if not isinstance(error, TimedOut | OSError | DatasetError):
-            raise error or AssociationAborted()
-        self._give_up(operation)
+    def _failed(self, instance: Any, error: Exception) -> Sent:
+        """What went wrong with one, which may be that the association is over."""
+        if not concerns_one(error):
+            self._lost = self._lost or error
         return Sent(instance, error=error)

@@ -38,6 +38,10 @@ _PAUSE = 100
 """Milliseconds between attempts to accept a connection while the system has no resources for it."""
 
 
+ServerTLS = ssl.SSLContext | Callable[[], ssl.SSLContext] | None
+"""A TLS context for servers, or a function that makes it, or None for none."""
+
+
 class Places(Protocol):
     """The associations that several servers may have together, as one of them sees it. See :meth:`share`."""
 
@@ -65,7 +69,7 @@ class AssociationServer:
         timeouts: Timeouts,
         limits: Limits,
         hub: Hub,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ServerTLS = None,
         evt_handlers: Iterable[EventHandler] | None = None,
         spool_folder: str | None = None,
         convert: bool = True,
@@ -78,12 +82,11 @@ class AssociationServer:
         self.policy = policy
         self.timeouts = timeouts
         self.limits = limits
-        self._hub = hub
         self._spool_folder = spool_folder
         self._convert = convert
         self._dial = dial
         self._requested_contexts = requested
-        self._ssl_context = ssl_context
+        self._ssl_context = ssl_context() if callable(ssl_context) else ssl_context
         self._bindings = Bindings()
         self._bindings.bind_all(evt_handlers)
         self._streams: EventStreams | None = None
@@ -91,6 +94,7 @@ class AssociationServer:
         self._connected: set[Association] = set()
         self._requested: set[Association] = set()
         self._places: Places | None = None
+        self._hubs: tuple[Hub, ...] = (self._bindings.hub, hub)
         self._serial = 0
         self._socket = listen(address)
         host, port = self._socket.getsockname()[:2]
@@ -138,8 +142,7 @@ class AssociationServer:
     def share(self, places: Places) -> None:
         """Count associations together with other servers from now on, instead of by :attr:`limits`."""
         self._places = places
-        for kind in (EVT_RELEASED, EVT_ABORTED):
-            self.bind(kind, self._recount)
+        self._hubs = (*self._hubs, _Ends(self._recount))
 
     def __repr__(self) -> str:
         return f"<AssociationServer {self.ae_title!r} at {self.address}>"
@@ -262,7 +265,7 @@ class AssociationServer:
             name=f"{self.label}-{self._serial}",
             timeouts=self.timeouts,
             limits=self.limits,
-            hubs=(self._bindings.hub, self._hub),
+            hubs=self._hubs,
             handlers=self._bindings.dispatcher,
             spool_folder=self._spool_folder,
             dial=self._dial,
@@ -321,7 +324,7 @@ class AssociationServer:
         # Who has released or aborted but not yet closed the connection holds no association any more.
         return sum(not each.is_over for each in self._requested)
 
-    def _recount(self, _event: object = None) -> None:
+    def _recount(self) -> None:
         if self._places is not None:
             with self._lock:
                 self._places.hold(self._held())
@@ -335,6 +338,19 @@ class AssociationServer:
         with self._lock:
             self._connected.discard(association)
         self._forget(association)
+
+
+class _Ends(Hub):
+    """Not for observers: it is told of the end of an association at once, before the peer can know of it."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__()
+        self.mask = 1 << EVT_RELEASED.number | 1 << EVT_ABORTED.number
+        self._act = act
+
+    def append(self, channel: int, value: Any) -> None:
+        del channel, value
+        self._act()
 
 
 def join_all(associations: Iterable[Association], seconds: float | None) -> None:
