@@ -105,9 +105,9 @@ def identity() -> UserIdentityNegotiation:
 def whole(ae: AE, *handlers: EventHandler, ext_neg: Any = ()) -> None:
     """An association with a C-ECHO, a C-STORE and a C-FIND, released; everything is over afterwards."""
     bound: list[EventHandler] = [(evt.EVT_C_FIND, matches), (evt.EVT_C_STORE, coerced), *handlers]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[*bound, *observers()])
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=bound)
     query = identifier(QueryRetrieveLevel="PATIENT", PatientName="Hopper*", PatientID="QUERY-4711")
-    with ae.associate(*server.address, ae_title="YOU", evt_handlers=observers(), ext_neg=ext_neg) as assoc:
+    with ae.associate(*server.address, ae_title="YOU", ext_neg=ext_neg) as assoc:
         assoc.send_c_echo()
         assoc.send_c_store(CT)
         list(assoc.send_c_find(query, FIND))
@@ -198,9 +198,9 @@ def test_more_than_three_classes_are_counted(ae: AE) -> None:
 def test_a_rejection_in_words(ae: AE) -> None:
     ae.require_called_aet = True
     with logged(logging.DEBUG) as log:
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=observers())
+        server = ae.start_server(("127.0.0.1", 0), block=False)
         with pytest.raises(AssociationRejected):
-            ae.associate(*server.address, ae_title="NOBODY", evt_handlers=observers())
+            ae.associate(*server.address, ae_title="NOBODY")
         ae.shutdown()
     words = "rejected permanently: called AE title not recognised (result 1, source 1, reason 7)"
     assert f"INFO {words}" in log.of("ME-NOBODY-1")
@@ -213,8 +213,8 @@ def test_a_rejection_in_words(ae: AE) -> None:
 
 def test_an_abort_in_words_on_both_sides(ae: AE) -> None:
     with logged(logging.DEBUG) as log:
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=observers())
-        assoc = ae.associate(*server.address, ae_title="YOU", evt_handlers=observers())
+        server = ae.start_server(("127.0.0.1", 0), block=False)
+        assoc = ae.associate(*server.address, ae_title="YOU")
         (accepted,) = server.active_associations
         assoc.abort()
         assert accepted.join(DEADLINE)
@@ -232,7 +232,7 @@ def test_the_cause_of_an_abort(ae: AE) -> None:
     ae.acse_timeout = 0.1
     with socket.create_server(("127.0.0.1", 0)) as silent, logged(logging.INFO) as log:
         with pytest.raises(TimeoutError):
-            ae.associate(*silent.getsockname(), ae_title="YOU", evt_handlers=observers())
+            ae.associate(*silent.getsockname(), ae_title="YOU")
         ae.shutdown()
     assert log.of("ME-YOU-1") == ["INFO aborted here: timed out in phase 'association' (source 0, reason 0)"]
     assert log.event("EVT_ABORTED")["cause"] == "timed out in phase 'association'"
@@ -242,7 +242,7 @@ def test_no_connection_at_all(ae: AE) -> None:
     with socket.socket() as bound, logged(logging.DEBUG) as log:
         bound.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionError):
-            ae.associate(*bound.getsockname(), ae_title="YOU", evt_handlers=observers())
+            ae.associate(*bound.getsockname(), ae_title="YOU")
     assert any("the connection was lost: cannot connect to 127.0.0.1" in line for line in log.of("ME-YOU-1"))
     assert log.event("EVT_ABORTED")["by"] == "transport"
 
@@ -255,7 +255,7 @@ def test_a_connection_that_asks_for_nothing_is_no_news(ae: AE) -> None:
     """The health check of a load balancer."""
     with logged(logging.INFO) as log:
         closed = threading.Semaphore(0)
-        handlers: list[EventHandler] = [(evt.EVT_CONN_CLOSE, release, [closed]), *observers()]
+        handlers: list[EventHandler] = [(evt.EVT_CONN_CLOSE, release, [closed])]
         server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         for _ in range(3):
             socket.create_connection(server.address).close()
@@ -321,9 +321,9 @@ def test_at_debug_what_is_negotiated(ae: AE) -> None:
     ae.add_supported_context(Verification, "1.2.840.10008.1.2.2")
     ae.add_supported_context(CTImageStorage, EXPLICIT_VR_LITTLE_ENDIAN, scu_role=False, scp_role=True)
     with logged(logging.DEBUG) as log:
-        server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=observers())
+        server = ae.start_server(("127.0.0.1", 0), block=False)
         items = [role, window, identity()]
-        ae.associate(*server.address, ae_title="YOU", evt_handlers=observers(), ext_neg=items).release()
+        ae.associate(*server.address, ae_title="YOU", ext_neg=items).release()
         ae.shutdown()
     requestor, acceptor = plain(log.of("ME-YOU-1")), plain(log.of("ME-1"))
     opening = [*PROPOSED.strip().splitlines(), *ANSWERED.strip().splitlines()]
