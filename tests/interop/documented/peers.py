@@ -3,6 +3,7 @@
 They are written in the words that both stacks have, so that each of them can play against the other.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from rxdicom.errors import AssociationRejected
 from tests.interop.documented.play import port_of
-from tests.support import FILES, read
+from tests.support import DEADLINE, FILES, read
 
 CT = FILES / "CT_small.dcm"
 CLASSES = (
@@ -157,10 +158,21 @@ class Visitor:
 
     def is_rejected(self, **options: Any) -> bool:
         """Whether the server rejects an association for Verification."""
+        # pynetdicom's own flag is reset by a thread of it now and then; its event is not.
+        rejected = threading.Event()
+
+        def note(_: Any) -> None:
+            rejected.set()
+
+        handlers = [(self.stack.evt.EVT_REJECTED, note)]
         try:
-            return self._associate("Verification", **options).is_rejected
+            assoc = self._associate("Verification", evt_handlers=handlers, **options)
         except AssociationRejected:
             return True
+        if assoc.is_established:
+            assoc.release()
+            return False
+        return rejected.wait(DEADLINE)
 
     def _associate(self, *classes: str, **options: Any) -> Any:
         ae = self.stack.AE(ae_title="VISITOR")
