@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rxdicom.errors import ArgumentError, PeerProtocolError
-from rxdicom.wire.dimse import MAX_COMMAND_SET, Message, decode_command_set
+from rxdicom.wire.dimse import MAX_COMMAND_SET, CommandDecoder, Message
 from rxdicom.wire.encoded import Encoded
 
 _COMMAND, _LAST = 1, 2
@@ -62,6 +62,7 @@ class Assembler:
         self._open_sink = open_sink
         self._limit = limit
         self._command = bytearray()
+        self._decoder = CommandDecoder()
         self._message: Message | None = None
         self._sink: Sink | None = None
         self._completed: list[tuple[Message, Sink | None]] = []
@@ -102,7 +103,7 @@ class Assembler:
             self._complete(self._message, self._sink)
             return
         context_id = self._context_id or 0
-        message = Message(decode_command_set(self._command), context_id)
+        message = Message(self._decoder.decode(self._command), context_id)
         if message.has_dataset:
             try:
                 self._sink = self._open_sink(message, self._syntax_of(context_id) or "")

@@ -16,7 +16,7 @@ from rxdicom.protocol.policy import Limits, Timeouts
 from rxdicom.protocol.receiver import COLLECT, KEEP, SKIP, STREAM, Receiver
 from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.encoded import Source
-from rxdicom.wire.pdata import command_pdus, message_runs
+from rxdicom.wire.pdata import CommandEncoder, message_runs
 from rxdicom.wire.pdu import (
     HEADER,
     HEADER_SIZE,
@@ -100,6 +100,7 @@ class Protocol:
         self._produced: list[Produced] = []
         self._outgoing: deque[bytes | _Sending] = deque()
         self._current: _Sending | None = None
+        self._encoder = CommandEncoder()
         self._receiver = Receiver(self)
         self._assembler = Assembler(self._syntax_of, open_sink, limits.dataset)
         self._lost = False
@@ -232,7 +233,7 @@ class Protocol:
                 self._current = entry
             message, runs, _ = self._current
             try:
-                run = command_pdus(message, self.negotiated.maximum_length) if runs is None else next(runs)
+                run = next(runs) if runs else self._encoder.encode(message, self.negotiated.maximum_length)
             except StopIteration:
                 self._sent(message)
             except Exception as error:  # noqa: BLE001 - whatever a source raises, or an element that cannot be encoded

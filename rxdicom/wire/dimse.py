@@ -358,3 +358,41 @@ _DECODER_OF_VR: dict[str, Callable[[Any, int, int], Any]] = {
     "AT": _decode_at,
 }
 _DECODERS = {each.number: (keyword, _DECODER_OF_VR[each.vr]) for keyword, each in ELEMENTS.items()}
+_IDENTIFIERS = (Message.MessageID, Message.MessageIDBeingRespondedTo)
+
+
+class CommandDecoder:
+    """:func:`decode_command_set` for those of one association, which often differ in their message ID alone."""
+
+    __slots__ = ("_command", "_keyword", "_position", "_raw")
+
+    def __init__(self) -> None:
+        self._raw: bytes = b""
+        self._command: dict[str, Any] = {}
+        self._keyword = ""
+        self._position = 0
+
+    def decode(self, data: bytes | bytearray | memoryview) -> dict[str, Any]:
+        """The elements by keyword, in a new dict. Raises :class:`~rxdicom.errors.PeerProtocolError`."""
+        raw: bytes = bytes(data)
+        at = self._position
+        if at and len(raw) == len(self._raw) and raw[:at] == self._raw[:at] and raw[at + 2 :] == self._raw[at + 2 :]:
+            command = self._command.copy()
+            command[self._keyword] = _US.unpack_from(raw, at)[0]
+            return command
+        command = decode_command_set(raw)
+        self._raw, self._command = raw, command.copy()
+        self._position, self._keyword = identifier_position(raw)
+        return command
+
+
+def identifier_position(raw: bytes) -> tuple[int, str]:
+    """Where the value of the message ID of an encoded command set is, and its keyword; (0, "") if there is not one."""
+    found: list[tuple[int, str]] = []
+    position = 0
+    while position < len(raw):
+        group, number, length = _ELEMENT.unpack_from(raw, position)
+        position += _ELEMENT.size
+        found += [(position, each.keyword) for each in _IDENTIFIERS if (group, number, length) == (0, each.number, 2)]
+        position += length
+    return found[0] if len(found) == 1 else (0, "")

@@ -2,9 +2,10 @@
 
 from collections.abc import Generator, Iterator
 from struct import Struct
+from typing import Any
 
 from rxdicom.errors import ArgumentError
-from rxdicom.wire.dimse import Message, encode_command_set
+from rxdicom.wire.dimse import Message, encode_command_set, identifier_position
 from rxdicom.wire.encoded import Source
 from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
 
@@ -18,6 +19,7 @@ UNLIMITED_LENGTH = 131072
 """PDU length used towards a peer that sets no limit, or a higher one: it bounds what a run allocates."""
 
 _COMMAND, _LAST = 1, 2
+_US = Struct("<H")
 
 
 def fragment_length(maximum_length: int) -> int:
@@ -43,6 +45,36 @@ def command_pdus(message: Message, maximum_length: int) -> bytes:
         fragment_header(len(piece), message.context_id, _COMMAND | (_LAST if index == len(pieces) - 1 else 0)) + piece
         for index, piece in enumerate(pieces)
     )
+
+
+class CommandEncoder:
+    """:func:`command_pdus` for those of one association, which often differ in their message ID alone."""
+
+    __slots__ = ("_after", "_before", "_command", "_keyword", "_terms")
+
+    def __init__(self) -> None:
+        self._command: dict[str, Any] = {}
+        self._terms = 0, 0
+        self._keyword = ""
+        self._before = self._after = b""
+
+    def encode(self, message: Message, maximum_length: int) -> bytes:
+        """The PDUs. Raises :class:`~rxdicom.errors.ArgumentError` for an element that cannot be encoded."""
+        command, number = message.command, message.command.get(self._keyword)
+        if number is not None and (message.context_id, maximum_length) == self._terms:
+            self._command[self._keyword] = number
+            if command == self._command and 0 <= number <= 0xFFFF:
+                return self._before + _US.pack(number) + self._after
+        pdus = command_pdus(message, maximum_length)
+        self._remember(message, maximum_length, pdus)
+        return pdus
+
+    def _remember(self, message: Message, maximum_length: int, pdus: bytes) -> None:
+        _, length = HEADER.unpack_from(pdus)
+        alone = length + HEADER_SIZE == len(pdus)
+        position, self._keyword = identifier_position(pdus[OVERHEAD:]) if alone else (0, "")
+        self._before, self._after = pdus[: OVERHEAD + position], pdus[OVERHEAD + position + 2 :]
+        self._command, self._terms = dict(message.command), (message.context_id, maximum_length)
 
 
 def fragment_header(length: int, context_id: int, control: int) -> bytes:

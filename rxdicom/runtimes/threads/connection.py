@@ -389,6 +389,11 @@ class Connection:
 
     # ---- a caller that reads
 
+    def claim(self) -> None:
+        """The current thread sends a request and is going to :meth:`lead`: the reader is not to be there before it."""
+        if not self.in_reader and self._owner.is_alone():
+            self._left_until = time.monotonic() + _LEFT_TO_CALLERS
+
     def lead(self, waiter: Waiter, deadline: float | None) -> bool:
         """Read until ``waiter`` is ready, or ``deadline``, or :meth:`wake`; False if another thread reads already.
 

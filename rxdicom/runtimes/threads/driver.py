@@ -35,7 +35,7 @@ from rxdicom.services.effects import (
     Value,
 )
 from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status
-from rxdicom.wire.dimse import Message
+from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.items import MAX_CONTEXTS
 from rxdicom.wire.part10 import FileHead
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
@@ -215,6 +215,7 @@ class Performance:
         open_route: Callable[[Open], Route] | None = None,
     ) -> None:
         self.cancelled = False
+        self.request_kind: Command | None = None
         self.thread: int | None = None
         """The thread that performs it."""
         self._handlers = handlers

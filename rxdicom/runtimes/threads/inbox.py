@@ -57,11 +57,14 @@ class Inbox:
 
     def put(self, work: Work) -> None:
         """Have this done after what came before, or beside it."""
-        threaded = self._window() != 1
+        if self._window() == 1:
+            self._waiting.append(work)
+            self._wake_reader()
+            return
         with self._changed:
             self._waiting.append(work)
             self._changed.notify_all()
-            wanted = threaded and self._idle < len(self._waiting) and self._workers < self._most
+            wanted = self._idle < len(self._waiting) and self._workers < self._most
             alone = wanted and not self._start()
             if alone:
                 # No thread at all: then the current one.
@@ -69,8 +72,6 @@ class Inbox:
                 self._running += 1
         if alone:
             self._do(work)
-        elif not threaded:
-            self._wake_reader()
 
     @property
     def _most(self) -> int:

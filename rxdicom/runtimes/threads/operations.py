@@ -393,7 +393,8 @@ class Operations:
             self._over = self._over or error
             operations = tuple(self._outstanding.values())
             for operation in operations:
-                if isinstance(operation, Exchange):
+                # One whose last response is there, seen by observers and not yet handed over, still gets it.
+                if isinstance(operation, Exchange) and not operation.arrived_final:
                     del self._outstanding[operation.message_id]
             self._changed.notify_all()
         for operation in operations:

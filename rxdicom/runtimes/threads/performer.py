@@ -104,16 +104,19 @@ class Performer:
             return False
         performance = Performance(self._handlers, self._send_pending, self._route(request), self._open_route(request))
         performance.cancelled = cancelled
+        performance.request_kind = request.kind
         event = self._event(row, request, performance)
         self._running[event.message_id] = performance
 
         def run() -> None:
             # Whoever takes five of a million matches and cancels should not have cost what all buffers hold.
-            self._connection.limit_unsent(_FIND_AHEAD if request.kind is Command.C_FIND_RQ else None)
+            if request.kind is Command.C_FIND_RQ:
+                self._connection.limit_unsent(_FIND_AHEAD)
             try:
                 self._run(performance, row, event)
             finally:
-                self._connection.limit_unsent(None)
+                if not any(each.request_kind is Command.C_FIND_RQ for each in tuple(self._performances)):
+                    self._connection.limit_unsent(None)
                 self._done()
 
         name = f"rxdicom-{self._assoc.name}-{request.name}-{event.message_id}"

@@ -91,6 +91,7 @@ class Requests(UserRequests[Status, Pair, Responses, Transfer, None]):
         return []
 
     def _send(self, request: Request) -> None:
+        self._connection.claim()
         try:
             self._connection.perform(lambda now: self._protocol.send(request.message, request.source, now))
         except StateError:

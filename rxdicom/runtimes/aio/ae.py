@@ -1,0 +1,220 @@
+"""The application entity of the asyncio runtime: makes associations and servers out of its configuration."""
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from rxdicom.errors import ArgumentError
+from rxdicom.events.bindings import EventHandler
+from rxdicom.events.hub import Hub
+from rxdicom.pdu_primitives import Builder
+from rxdicom.presentation import PresentationContext
+from rxdicom.runtimes.aio.association import Association
+from rxdicom.runtimes.aio.connection import BUFFER_SIZE
+from rxdicom.runtimes.aio.dialing import Dialing, TLSArguments
+from rxdicom.runtimes.aio.server import AssociationServer
+from rxdicom.runtimes.aio.workers import MOST_WORKERS, Workers
+from rxdicom.runtimes.association import Setup
+from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
+from rxdicom.wire.items import UserItem
+from rxdicom.wire.pdu import AssociateRQ
+
+if TYPE_CHECKING:
+    from rxdicom.events.streams import EventStreams
+
+
+class AE(Entity):
+    """An application entity on an event loop, as SCU and as SCP.
+
+    ``workers`` is the number of threads in which handlers run that are plain functions or generators.
+
+    >>> ae = AE("ME")
+    >>> ae.add_requested_context("1.2.840.10008.1.1")
+    >>> [context.abstract_syntax for context in ae.requested_contexts]
+    ['1.2.840.10008.1.1']
+    """
+
+    def __init__(self, ae_title: str = "RXDICOM", *, workers: int = MOST_WORKERS) -> None:
+        super().__init__(ae_title)
+        if workers < 1:
+            raise ArgumentError(f"{workers} workers; give at least 1")
+        self._hub = Hub()
+        self._streams: EventStreams | None = None
+        self._workers = Workers(workers)
+        # Where all connections receive, one after the other; of the loop that came last.
+        self._buffer: tuple[asyncio.AbstractEventLoop | None, memoryview] = (None, memoryview(b""))
+        self._servers: list[AssociationServer] = []
+        self._associations: set[Association] = set()
+        self._serial = 0
+
+    @property
+    def events(self) -> "EventStreams":
+        """An Observable per notification event, merged over everything that this AE does."""
+        if self._streams is None:
+            from rxdicom.events.streams import EventStreams
+
+            self._streams = EventStreams(self._hub)
+        return self._streams
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that are established right now, requested and accepted ones."""
+        own = [each for each in self._associations if each.is_established]
+        return own + [each for server in self._servers for each in server.active_associations]
+
+    def _receive_buffer(self) -> memoryview:
+        loop = asyncio.get_running_loop()
+        if self._buffer[0] is not loop:
+            self._buffer = loop, memoryview(bytearray(BUFFER_SIZE))
+        return self._buffer[1]
+
+    # ---- as requestor
+
+    def associate(
+        self,
+        addr: str,
+        port: int,
+        contexts: Sequence[PresentationContext] | None = None,
+        ae_title: str = ANY_SCP,
+        max_pdu: int | None = None,
+        ext_neg: Iterable[Builder | UserItem] | None = None,
+        bind_address: tuple[str, int] | None = None,
+        tls_args: TLSArguments | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+        *,
+        evt_handler: Iterable[EventHandler] | None = None,
+    ) -> Association:
+        """An association to a peer, to be awaited or used by ``async with``: that connects and negotiates.
+
+        ``contexts`` are proposed instead of :attr:`requested_contexts`, ``ae_title`` is the called one, ``max_pdu``
+        the largest P-DATA-TF to be accepted, ``ext_neg`` further negotiation items, ``tls_args`` a context and the
+        host name to be checked, ``evt_handlers`` pairs or triples for ``bind`` (``evt_handler`` is the same).
+
+        Raises :class:`~rxdicom.errors.ArgumentError`; awaiting it raises what :meth:`Association.open` raises.
+        """
+        request = self.make_request(ae_title, contexts, max_pdu, ext_neg)
+        return self._make(request, addr, port, bind_address, tls_args, [*(evt_handlers or ()), *(evt_handler or ())])
+
+    association = associate
+    """The same, by the name that it has where :meth:`associate` connects at once."""
+
+    def _make(
+        self,
+        request: AssociateRQ,
+        addr: str,
+        port: int,
+        bind_address: tuple[str, int] | None,
+        tls_args: TLSArguments | None,
+        evt_handlers: Iterable[EventHandler],
+    ) -> Association:
+        if not 0 < port < 65536:
+            raise ArgumentError(f"port {port} is not a TCP port; give one from 1 to 65535")
+        self._serial += 1
+        setup = Setup(
+            name=f"{self.ae_title}-{request.called_ae_title}-{self._serial}",
+            timeouts=self.timeouts,
+            limits=evolve(self.limits, pdu=request.maximum_length),
+            hubs=(self._hub,),
+            spool_folder=self.spool_folder,
+            dial=partial(self._dial, request.calling_ae_title),
+            requested=tuple(self._requested),
+            convert=self.convert_datasets,
+        )
+        association = Association(
+            setup,
+            self._workers,
+            self._receive_buffer(),
+            request=request,
+            connect=Dialing(addr, port, bind_address, tls_args, self.timeouts).connect,
+            on_over=self._associations.discard,
+        )
+        for kind, handler, *args in evt_handlers:
+            association.bind(kind, handler, *args)
+        self._associations.add(association)
+        return association
+
+    async def _dial(
+        self,
+        calling_ae_title: str,
+        addr: str,
+        port: int,
+        *,
+        ae_title: str = ANY_SCP,
+        contexts: Sequence[PresentationContext] | None = None,
+        max_pdu: int | None = None,
+        ext_neg: Iterable[Builder | UserItem] | None = None,
+        bind_address: tuple[str, int] | None = None,
+        tls_args: TLSArguments | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+    ) -> Association:
+        """An open association to a C-MOVE destination, called by the AE that performs the C-MOVE."""
+        request = self.make_request(ae_title, contexts, max_pdu, ext_neg, calling_ae_title)
+        return await self._make(request, addr, port, bind_address, tls_args, evt_handlers or ())
+
+    # ---- as acceptor
+
+    def start_server(
+        self,
+        address: tuple[str, int],
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        evt_handler: Iterable[EventHandler] | None = None,
+    ) -> AssociationServer:
+        """A server, to be awaited or used by ``async with``: that has it listen; then it serves as long as the loop
+        runs, and ``await server.serve_forever()`` waits for its end.
+
+        ``address`` is (host, port): an empty host serves all interfaces, IPv4 and IPv6, port 0 a free one.
+        ``ae_title`` and ``contexts`` stand in for those of the AE. Awaiting it raises :class:`OSError` if it cannot
+        listen.
+        """
+        title = checked_ae_title(ae_title or self.ae_title)
+        policy = self.make_policy(title, contexts)
+        if not policy.contexts and not policy.is_storage:
+            raise ArgumentError("no presentation contexts are supported; add at least one with add_supported_context()")
+        server = AssociationServer(
+            address,
+            ae_title=title,
+            policy=policy,
+            timeouts=self.timeouts,
+            limits=self.limits,
+            hub=self._hub,
+            workers=self._workers,
+            buffer=self._receive_buffer(),
+            ssl_context=ssl_context,
+            evt_handlers=[*(evt_handlers or ()), *(evt_handler or ())],
+            spool_folder=self.spool_folder,
+            convert=self.convert_datasets,
+            dial=partial(self._dial, title),
+            requested=tuple(self._requested),
+        )
+        self._servers.append(server)
+        return server
+
+    make_server = start_server
+    """The same, by the name that it has where :meth:`start_server` starts at once."""
+
+    async def shutdown(self) -> None:
+        """Shut all servers down, abort all associations, wait until they are over, and end the threads."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            await server.shutdown()
+        associations = tuple(self._associations)
+        for association in associations:
+            association.abort()
+            association.interrupt()
+        for association in associations:
+            await association.join(self.timeouts.release)
+        self._workers.stop()
+
+    async def __aenter__(self) -> "AE":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
