@@ -59,7 +59,7 @@ def ae() -> Generator[AE]:
 
 
 def start(ae: AE, *handlers: EventHandler, **options: Any) -> AssociationServer:
-    return ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=list(handlers), **options)
+    return ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=list(handlers), workers=None, **options)
 
 
 # ---- opening and ending

@@ -63,8 +63,8 @@ def released(raw: Raw) -> None:
 
 # ---- many associations at once
 
-ASSOCIATIONS, ROUNDS, MOVED = 10, 500, 10
-"""So many C-FINDs, C-STOREs and instances moved on each association; a C-MOVE moves so many of them together."""
+ASSOCIATIONS, ROUNDS, MOVED = 10, 500, 1
+"""So many C-FINDs, C-STOREs and instances moved on each association; a C-MOVE moves so many of them together: one."""
 Asked = Counter[tuple[str, str, int, str]]
 """AE title of the asker, service, message ID and what was asked for."""
 Received = Counter[tuple[str, str | None, int | None]]

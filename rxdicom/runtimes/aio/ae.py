@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from attrs import evolve
 
@@ -47,8 +48,9 @@ class AE(Entity):
         self._workers = Workers(workers)
         # Where all connections receive, one after the other; of the loop that came last.
         self._buffer: tuple[asyncio.AbstractEventLoop | None, memoryview] = (None, memoryview(b""))
-        self._servers: list[AssociationServer] = []
-        self._associations: set[Association] = set()
+        # Held by the loop as long as they are at work; those that never were are nobody's.
+        self._servers: WeakSet[AssociationServer] = WeakSet()
+        self._associations: WeakSet[Association] = WeakSet()
         self._serial = 0
 
     @property
@@ -63,8 +65,8 @@ class AE(Entity):
     @property
     def active_associations(self) -> list[Association]:
         """The associations that are established right now, requested and accepted ones."""
-        own = [each for each in self._associations if each.is_established]
-        return own + [each for server in self._servers for each in server.active_associations]
+        own = [each for each in tuple(self._associations) if each.is_established]
+        return own + [each for server in tuple(self._servers) for each in server.active_associations]
 
     def _receive_buffer(self) -> memoryview:
         loop = asyncio.get_running_loop()
@@ -194,7 +196,7 @@ class AE(Entity):
             dial=partial(self._dial, title),
             requested=tuple(self._requested),
         )
-        self._servers.append(server)
+        self._servers.add(server)
         return server
 
     make_server = start_server
@@ -202,7 +204,7 @@ class AE(Entity):
 
     async def shutdown(self) -> None:
         """Shut all servers down, abort all associations, wait until they are over, and end the threads."""
-        servers, self._servers = self._servers, []
+        servers, self._servers = self._servers, WeakSet[AssociationServer]()
         for server in servers:
             await server.shutdown()
         associations = tuple(self._associations)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
+from weakref import WeakSet
 
 from attrs import evolve
 
@@ -46,9 +47,10 @@ class AE(Entity):
         super().__init__(ae_title)
         self._hub = Hub()
         self._streams: EventStreams | None = None
-        self._servers: list[AssociationServer] = []
+        # Held by their threads as long as they are at work; those that never were are nobody's.
+        self._servers: WeakSet[AssociationServer] = WeakSet()
         self._worker_servers: list[WorkerServer] = []
-        self._associations: set[Association] = set()
+        self._associations: WeakSet[Association] = WeakSet()
         self._serial = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -379,12 +381,12 @@ class AE(Entity):
             dial=partial(self._dial, title),
             requested=tuple(self._requested),
         )
-        self._servers.append(server)
+        self._servers.add(server)
         return server
 
     def shutdown(self) -> None:
         """Shut all servers down, abort all associations, and wait until they are over."""
-        servers, self._servers = self._servers, []
+        servers, self._servers = self._servers, WeakSet[AssociationServer]()
         worker_servers, self._worker_servers = self._worker_servers, []
         for server in (*worker_servers, *servers):
             server.shutdown()
