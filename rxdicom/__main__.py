@@ -18,6 +18,8 @@ PROGRAMS = {
     "findscu": ("rxdicom.apps.findscu", "ask a peer what it has (C-FIND)"),
     "getscu": ("rxdicom.apps.getscu", "retrieve from a peer over the same association (C-GET)"),
     "movescu": ("rxdicom.apps.movescu", "have a peer send to another, or to us (C-MOVE)"),
+    "watch": ("rxdicom.apps.watch", "show events as they occur: of a server, or of a recording or capture"),
+    "trace": ("rxdicom.apps.trace", "draw an association of a recording or capture as a sequence diagram"),
     "demo": ("rxdicom.apps.demo", "see it work: real files sent, watched by an Rx pipeline, verified"),
 }
 """The programs by name: the module, and what it does in one line."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import astuple, evolve, frozen
 
 from rxdicom import Status, evt
 from rxdicom.apps.console import escaped, size
@@ -12,8 +12,10 @@ from rxdicom.sop_class import uid_to_sop_class
 
 KINDS = (evt.EVT_PDU_SENT, evt.EVT_PDU_RECV, evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV)
 """The events that a chart is drawn from."""
+WITHOUT_PDUS = (evt.EVT_ACSE_SENT, evt.EVT_ACSE_RECV, evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV)
+"""The same where PDUs were not observed: then P-DATA-TF are not counted."""
 
-_SENT = (evt.EVT_PDU_SENT, evt.EVT_DIMSE_SENT)
+_SENT = (evt.EVT_PDU_SENT, evt.EVT_ACSE_SENT, evt.EVT_DIMSE_SENT)
 _MESSAGES = (evt.EVT_DIMSE_SENT, evt.EVT_DIMSE_RECV)
 _TIME, _NOTE = 9, 14
 
@@ -24,6 +26,7 @@ class Step:
 
     at: datetime
     is_sent: bool
+    """Whether it went from the requestor to the acceptor."""
     label: str
     fragments: int = 0
 
@@ -43,26 +46,58 @@ UNICODE = Glyphs("─", "◀", "▶", "│", "⋮")
 ASCII = Glyphs("-", "<", ">", "|", ":")
 
 
+def finest(encoding: str | None) -> Glyphs:
+    """The finest glyphs that an encoding has."""
+    try:
+        "".join(astuple(UNICODE)).encode(encoding or "ascii")
+    except UnicodeEncodeError:
+        return ASCII
+    return UNICODE
+
+
+class Course:
+    """The steps of one association, from its events of :data:`KINDS`, or of :data:`WITHOUT_PDUS`, in their order.
+
+    A message is told after the PDUs in which it came, and before those in which it is sent; but in a packet capture
+    after those (``overheard``).
+    """
+
+    def __init__(self, *, overheard: bool = False) -> None:
+        self.steps: list[Step] = []
+        self._overheard = overheard
+        # By whether they were sent: PDUs that await their message.
+        self._pending = {True: 0, False: 0}
+        self._message_at = -1
+
+    def add(self, event: Any) -> None:
+        """Take one more event."""
+        was_sent = event.event in _SENT
+        # As the requestor sees it, whichever side it was observed on.
+        is_sent = was_sent == (event.assoc is None or event.assoc.is_requestor)
+        told_first = was_sent and not self._overheard
+        if event.event in _MESSAGES:
+            fragments = 0 if told_first else self._pending[was_sent]
+            self.steps.append(Step(event.timestamp, is_sent, describe_message(event.message), fragments))
+            self._pending[was_sent] = 0
+            if told_first:
+                self._message_at = len(self.steps) - 1
+            return
+        pdu = getattr(event, "pdu", None) or event.primitive
+        if pdu.name != "P-DATA-TF":
+            self.steps.append(Step(event.timestamp, is_sent, describe_pdu(pdu)))
+        elif not told_first:
+            self._pending[was_sent] += 1
+        elif self._message_at >= 0:
+            told = self.steps[self._message_at]
+            self.steps[self._message_at] = evolve(told, fragments=told.fragments + 1)
+
+
 def steps(events: Iterable[Any]) -> list[Step]:
     """The steps of one association, from its events of :data:`KINDS` in their order."""
-    done: list[Step] = []
-    arrived, message_at = 0, -1
+    course = Course()
     for event in events:
-        is_sent = event.event in _SENT
-        if event.event in _MESSAGES:
-            # A message is told before the PDUs in which it is sent, and after those in which it came.
-            done.append(Step(event.timestamp, is_sent, _message(event.message), 0 if is_sent else arrived))
-            if is_sent:
-                message_at = len(done) - 1
-            else:
-                arrived = 0
-        elif event.pdu.name != "P-DATA-TF":
-            done.append(Step(event.timestamp, is_sent, _pdu(event.pdu)))
-        elif not is_sent:
-            arrived += 1
-        elif message_at >= 0:
-            done[message_at] = evolve(done[message_at], fragments=done[message_at].fragments + 1)
-    return done
+        course.add(event)
+    return course.steps
 
 
 def _contexts(pdu: Any) -> str:
@@ -87,12 +122,14 @@ _DETAILS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _pdu(pdu: Any) -> str:
+def describe_pdu(pdu: Any) -> str:
+    """A PDU of association control in a few words."""
     detail = _DETAILS.get(pdu.name)
     return f"{pdu.name}: {detail(pdu)}" if detail else pdu.name
 
 
-def _message(message: Any) -> str:
+def describe_message(message: Any) -> str:
+    """A message in a few words, without patient data."""
     if message.is_response:
         status = Status(message.Status)
         what = f"0x{status:04X} {status.description or status.category}"

@@ -261,12 +261,7 @@ def _show_chart(observed: Sequence[Any]) -> None:
 
 def _glyphs() -> chart.Glyphs:
     """The finest that the terminal's encoding has."""
-    fine = chart.UNICODE
-    try:
-        f"{fine.line}{fine.left}{fine.right}{fine.rail}{fine.gap}".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return chart.ASCII
-    return fine
+    return chart.finest(sys.stdout.encoding)
 
 
 def _show_unsendable(unsendable: Sequence[Unsendable]) -> None:

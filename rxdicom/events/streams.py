@@ -101,6 +101,9 @@ class EventStreams:
         released: Observable[records.Released]
         aborted: Observable[records.Aborted]
 
+    kinds: tuple[EventKind[Any], ...] = NOTIFICATION_KINDS
+    """The kinds that :attr:`all` consists of."""
+
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         for kind in NOTIFICATION_KINDS:
@@ -127,7 +130,7 @@ class GuardedAll(GuardedObservable[Any]):
     def _subscribe_core(
         self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        merged = reactivex.merge(*(self._streams[kind] for kind in NOTIFICATION_KINDS))
+        merged = reactivex.merge(*(self._streams[kind] for kind in self._streams.kinds))
         return merged.subscribe(observer, scheduler=scheduler)
 
 
