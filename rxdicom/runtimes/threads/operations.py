@@ -144,6 +144,7 @@ class Operations:
         self._changed = threading.Condition(threading.RLock())
         self._outstanding: dict[int, Operation | Exchange] = {}
         self._waiting = 0
+        self._reader_waits = False
         self._last_id = 0
         self._over: Exception | None = None
         self._ending = False
@@ -194,15 +195,27 @@ class Operations:
                 if not self._connection.in_reader and not self._wait_for_change(deadline):
                     raise TimedOut("response", seconds)
             if self._connection.in_reader:
-                self._pump(deadline)
+                self._pump_for_place(window, deadline)
                 if deadline is not None and time.monotonic() >= deadline:
                     raise TimedOut("response", seconds)
+
+    def _pump_for_place(self, window: int, deadline: float | None) -> None:
+        """A handler on the reader waits for a place: it pumps, and who gives a place back wakes it."""
+        self._reader_waits = True
+        try:
+            # One may have been given back before that was known: then nobody would wake it.
+            if sum(not each.is_over for each in tuple(self._outstanding.values())) >= window:
+                self._pump(deadline)
+        finally:
+            self._reader_waits = False
 
     def remove(self, operation: Operation | Exchange) -> None:
         """Give the place back."""
         with self._changed:
             self._outstanding.pop(operation.message_id, None)
             self._changed.notify_all()
+        if self._reader_waits:
+            self._connection.wake_reader()
 
     def _wait_for_change(self, deadline: float | None) -> bool:
         """Wait as one of those for whom the reader has to go on, however full the buffer of another is."""
