@@ -529,7 +529,7 @@ def test_taking_five_costs_about_five(asker_ae: AE) -> None:
 
 @pytest.mark.parametrize(
     ("flowing", "size", "most"),
-    [(False, 0, 2000), (True, 0, 2000), (True, 16384, 200)],
+    [(False, 0, 8000), (True, 0, 8000), (True, 16384, 200)],
     ids=["iterated", "Rx", "large in Rx"],
 )
 def test_a_consumer_that_stands_still_after_five_stops_the_scp(
