@@ -1,5 +1,6 @@
 """What users see of an association, and the state that notices give it: the same for every runtime."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from logging import INFO
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ class Setup:
     """Whether a dataset may be converted to a transfer syntax that was accepted."""
 
 
-class AssociationState:
+class AssociationState(ABC):
     """Who takes part in an association, what was negotiated, its events, and how far it has come."""
 
     def __init__(self, setup: Setup, request: AssociateRQ | None) -> None:
@@ -235,9 +236,9 @@ class AssociationState:
         self.is_established, self.is_aborted = False, True
         self._outcome = self._why_aborted(source, reason, by, cause)
 
+    @abstractmethod
     def _why_aborted(self, source: int, reason: int, by: str, cause: str) -> Exception:
         """What requests raise from now on."""
-        raise NotImplementedError
 
 
 def _log_observers() -> list[EventHandler]:

@@ -15,8 +15,9 @@ from rxdicom.events.bindings import EventHandler
 from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
 from rxdicom.pdu_primitives import Builder
 from rxdicom.presentation import PresentationContext
+from rxdicom.runtimes.association import Setup
 from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
-from rxdicom.runtimes.threads.association import Association, Setup
+from rxdicom.runtimes.threads.association import Association
 from rxdicom.runtimes.threads.server import AssociationServer, ServerTLS, join_all
 from rxdicom.runtimes.threads.transport import TLSTransport, Transport, connect
 from rxdicom.wire.items import AsyncOperationsWindow, UserItem

@@ -19,7 +19,8 @@ from rxdicom.events.kinds import EVT_ABORTED, EVT_RELEASED, EventKind
 from rxdicom.log import LOG, concerning
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Limits, Policy, Timeouts
-from rxdicom.runtimes.threads.association import Association, Setup
+from rxdicom.runtimes.association import Setup
+from rxdicom.runtimes.threads.association import Association
 from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.runtimes.threads.transport import TLSTransport, Transport
 from rxdicom.runtimes.threads.waiting import WakeUp

@@ -24,7 +24,7 @@ from attrs import evolve, frozen
 
 from rxdicom.errors import ArgumentError
 from rxdicom.log import LOG, PHI, named
-from rxdicom.runtimes.threads.association import Peer
+from rxdicom.runtimes.association import Peer
 from rxdicom.runtimes.threads.places import SharedPlaces
 from rxdicom.runtimes.threads.server import AssociationServer
 from rxdicom.runtimes.threads.waiting import WakeUp
