@@ -5,9 +5,9 @@ Written once for every runtime, with ``async`` where one awaits; a runtime that 
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from rxdicom.errors import (
     ArgumentError,
@@ -28,6 +28,7 @@ from rxdicom.wire.items import MAX_CONTEXTS
 from rxdicom.wire.part10 import FileHead
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 
+_Result = TypeVar("_Result")
 _PROCESSING_FAILURE = 0x0110
 _LOCAL_FAULTS = (InvalidFile, DatasetError, NoAcceptedContext, ArgumentError)
 _SUB_OPERATION_FAULTS = (*_LOCAL_FAULTS, TimedOut)
@@ -55,6 +56,35 @@ class Storing(Protocol):
 
 Dial = Callable[..., Awaitable[Storing]]
 """Opens an association to a C-MOVE destination: (address, port, **arguments of ``associate``)."""
+
+
+class Blocking(Storing):
+    """An association whose calls block, for those who await them."""
+
+    def __init__(self, assoc: Any) -> None:
+        self._assoc = assoc
+
+    @property
+    def is_over(self) -> bool:
+        return self._assoc.is_over
+
+    def abort(self) -> None:
+        self._assoc.abort()
+
+    async def release(self) -> None:
+        self._assoc.release()
+
+    async def send_c_store(self, *args: Any, **elements: Any) -> Status:
+        return self._assoc.send_c_store(*args, **elements)
+
+
+def finished(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of what waits for nobody, but for those that let others have their turn."""
+    while True:
+        try:
+            work.send(None)
+        except StopIteration as stop:
+            return stop.value
 
 
 class Route(ABC):
@@ -120,6 +150,9 @@ class MoveDestination(Route):
         except RxDicomError as error:
             self._lost = error
             return failed(instance, error)
+        except Exception:
+            # Of this instance, whatever pydicom raised about it.
+            raise
         except BaseException:
             # Cancelled: nobody knows what the destination has of this one.
             self._lost = AssociationAborted(by="local", cause="cancelled")

@@ -7,13 +7,13 @@ from attrs import field, frozen
 from rxdicom.events.datasets import decode
 from rxdicom.events.dispatcher import Dispatcher, Handler
 from rxdicom.events.records import ServiceEvent
-from rxdicom.runtimes.sub_operations import Route
+from rxdicom.runtimes.sub_operations import Route, finished
 from rxdicom.services.effects import Open, SubOperation
 from rxdicom.services.outcome import Result
 from rxdicom.services.provider import ROWS
 from rxdicom.sop_class import uid_to_service_class
 from rxdicom.status import Status, StatusTable
-from rxdicom.testing.performing import SteppedPerformance, finished
+from rxdicom.testing.performing import SteppedPerformance
 from rxdicom.wire.dimse import Message
 
 if TYPE_CHECKING:

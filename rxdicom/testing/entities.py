@@ -16,9 +16,10 @@ from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Policy
 from rxdicom.runtimes.association import Setup
 from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
+from rxdicom.runtimes.sub_operations import finished
 from rxdicom.services.acceptance import decide
 from rxdicom.testing.association import MemoryAssociation
-from rxdicom.testing.performing import SteppedPerformance, finished
+from rxdicom.testing.performing import SteppedPerformance
 from rxdicom.wire.items import UserItem
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 

@@ -9,11 +9,10 @@ from rxdicom.events.dispatcher import Dispatcher
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.performance import END, Performance
 from rxdicom.runtimes.provider import Provider, source_of
-from rxdicom.runtimes.sub_operations import MoveDestination, Route, SameAssociation, Storing
+from rxdicom.runtimes.sub_operations import Blocking, MoveDestination, Route, SameAssociation, Storing
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import Result
 from rxdicom.services.provider import ROWS, Row
-from rxdicom.status import Status
 from rxdicom.wire.dimse import Command, Message
 
 if TYPE_CHECKING:
@@ -50,35 +49,6 @@ class SteppedPerformance(Performance):
         close = getattr(self._items, "close", None)
         if close is not None:
             close()
-
-
-def finished(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of what need not wait for anybody."""
-    while True:
-        try:
-            work.send(None)
-        except StopIteration as stop:
-            return stop.value
-
-
-class _Waiting(Storing):
-    """An association whose calls wait, for those who await them."""
-
-    def __init__(self, assoc: "MemoryAssociation") -> None:
-        self._assoc = assoc
-
-    @property
-    def is_over(self) -> bool:
-        return self._assoc.is_over
-
-    def abort(self) -> None:
-        self._assoc.abort()
-
-    async def release(self) -> None:
-        self._assoc.release()
-
-    async def send_c_store(self, *args: Any, **elements: Any) -> Status:
-        return self._assoc.send_c_store(*args, **elements)
 
 
 class Task:
@@ -195,7 +165,7 @@ class Performer:
     def _route(self, request: Message) -> Route | None:
         if request.kind is not Command.C_GET_RQ:
             return None
-        return SameAssociation(_Waiting(self._assoc), request.Priority or 0)
+        return SameAssociation(Blocking(self._assoc), request.Priority or 0)
 
     def _open_route(self, request: Message) -> Callable[[Open], Route] | None:
         dial = self._dial
@@ -208,7 +178,7 @@ class Performer:
         }
 
         async def dialled(*args: Any, **options: Any) -> Storing:
-            return _Waiting(dial(*args, **options))
+            return Blocking(dial(*args, **options))
 
         def open_route(destination: Open) -> Route:
             called = request.MoveDestination or ""

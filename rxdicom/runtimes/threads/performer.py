@@ -12,8 +12,9 @@ from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.notices import Produced
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import forget, store
+from rxdicom.runtimes.sub_operations import Blocking, MoveDestination, Route, SameAssociation
 from rxdicom.runtimes.threads.connection import Connection
-from rxdicom.runtimes.threads.driver import Dial, MoveDestination, Performance, Route, SameAssociation
+from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.service_class import ServiceClass
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, fault, response
@@ -163,7 +164,7 @@ class Performer:
     def _route(self, request: Message) -> Route | None:
         if request.kind is not Command.C_GET_RQ:
             return None
-        return SameAssociation(self._assoc, request.Priority or 0)
+        return SameAssociation(Blocking(self._assoc), request.Priority or 0)
 
     def _open_route(self, request: Message) -> Any:
         dial = self._dial
@@ -175,8 +176,11 @@ class Performer:
             "originator_id": request.MessageID,
         }
 
+        async def opened(*address: Any, **options: Any) -> Blocking:
+            return Blocking(dial(*address, **options))
+
         def open_route(destination: Open) -> Route:
-            return MoveDestination(dial, destination, request.MoveDestination or "", self._requested, elements)
+            return MoveDestination(opened, destination, request.MoveDestination or "", self._requested, elements)
 
         return open_route
 
