@@ -72,14 +72,30 @@ class Negotiated:
     maximum_length: int = 0
     invoked: int = 1
     performed: int = 1
+    accepted: tuple[NegotiatedContext, ...] = field(init=False, eq=False, repr=False)
+    rejected: tuple[NegotiatedContext, ...] = field(init=False, eq=False, repr=False)
+    _usable: Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]] = field(init=False, eq=False, repr=False)
 
-    @property
-    def accepted(self) -> tuple[NegotiatedContext, ...]:
+    @accepted.default
+    def _accepted(self) -> tuple[NegotiatedContext, ...]:
         return tuple(each for each in self.contexts.values() if each.result == ACCEPTANCE)
 
-    @property
-    def rejected(self) -> tuple[NegotiatedContext, ...]:
+    @rejected.default
+    def _rejected(self) -> tuple[NegotiatedContext, ...]:
         return tuple(each for each in self.contexts.values() if each.result != ACCEPTANCE)
+
+    @_usable.default
+    def _by_syntax_and_role(self) -> Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]]:
+        found: dict[tuple[str, bool], tuple[NegotiatedContext, ...]] = {}
+        for each in self.accepted:
+            for as_scp in [role for role, has in ((False, each.as_scu), (True, each.as_scp)) if has]:
+                key = each.abstract_syntax, as_scp
+                found[key] = (*found.get(key, ()), each)
+        return found
+
+    def usable(self, abstract_syntax: str, *, as_scp: bool) -> tuple[NegotiatedContext, ...]:
+        """The accepted contexts of an abstract syntax on which this side has the role of SCU, or SCP."""
+        return self._usable.get((abstract_syntax, as_scp), ())
 
 
 @frozen
