@@ -107,7 +107,7 @@ class Protocol:
         self._limits = limits
         self._timeouts = timeouts
         self._produced: list[Produced] = []
-        self._outgoing: deque[bytes | _Sending] = deque()
+        self.outgoing: deque[bytes | _Sending] = deque()
         self._current: _Sending | None = None
         self._encoder = CommandEncoder()
         self._receiver = Receiver(self)
@@ -185,7 +185,7 @@ class Protocol:
         self._now = self.last_activity = now
         self._fire(Event.P_DATA_REQUEST)
         runs = None if source is None else message_runs(message, source, self.negotiated.maximum_length)
-        self._outgoing.append((message, runs, source))
+        self.outgoing.append((message, runs, source))
         command = message.command
         kind = command["CommandField"]
         if kind & _RESPONSE:
@@ -234,13 +234,13 @@ class Protocol:
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`data_to_send` has, or may have, more."""
-        return bool(self._outgoing) or self._current is not None
+        return bool(self.outgoing) or self._current is not None
 
     def _next_run(self) -> bytes | memoryview | None:
-        while self._current is not None or self._outgoing:
+        while self._current is not None or self.outgoing:
             begun = self._current is not None
             if self._current is None:
-                entry = self._outgoing.popleft()
+                entry = self.outgoing.popleft()
                 if isinstance(entry, bytes):
                     return entry
                 self._current = entry
@@ -364,7 +364,7 @@ class Protocol:
         return []
 
     def _send_pdu(self, pdu: PDU) -> None:
-        self._outgoing.append(encode_pdu(pdu))
+        self.outgoing.append(encode_pdu(pdu))
         self._emit(Notice.ACSE_SENT, pdu)
 
     def _send_associate(self) -> None:
@@ -383,10 +383,10 @@ class Protocol:
 
     def drop_outgoing(self) -> None:
         """Forget what cannot be sent any more."""
-        for entry in (*self._outgoing, self._current):
+        for entry in (*self.outgoing, self._current):
             if isinstance(entry, tuple) and entry[2] is not None:
                 entry[2].close()
-        self._outgoing.clear()
+        self.outgoing.clear()
         self._current = None
 
     def _start_artim(self) -> None:

@@ -101,7 +101,7 @@ class Wiretap:
 
     def watches(self, notice: Notice) -> bool:
         """Whether anybody observes a kind of event right now."""
-        return bool(self._publisher.mask >> notice & 1)
+        return bool(self._publisher.mask() >> notice & 1)
 
     def publish(self, notice: Notice, *values: Any) -> None:
         """Have the observers see an event."""

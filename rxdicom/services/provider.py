@@ -85,12 +85,12 @@ def status_service(event: ServiceEvent) -> Service[Result]:
         outcome = Outcome(OUT_OF_RESOURCES, comment, f"the dataset was not kept: {kept.error}")
         return Result(response(event.request, outcome), outcome.fault)
     reply = yield Call(event)
-    outcome = fault(event, reply.error) if isinstance(reply, Raised) else outcome_of(_value(reply))
+    outcome = outcome_of(reply.value) if isinstance(reply, Value) else fault(event, _error(reply))
     return Result(response(event.request, outcome), outcome.fault)
 
 
-def _value(reply: Reply) -> Any:
-    return reply.value if isinstance(reply, Value) else None
+def _error(reply: Reply) -> Exception:
+    return reply.error if isinstance(reply, Raised) else TypeError(f"{reply!r} is no answer to a call")
 
 
 @frozen

@@ -222,17 +222,29 @@ def message(kind: Command, context_id: int = 0, data: Encoded | None = None, **e
     >>> message(Command.C_ECHO_RSP, 1, MessageIDBeingRespondedTo=7, Status=0).Status
     0
     """
-    required, optional, dataset = COMMANDS[kind]
+    required, permitted, with_dataset = _PERMITTED[kind]
     command = {key: value for key, value in elements.items() if value is not None}
-    if missing := required - command.keys():
-        raise ArgumentError(f"{kind.message_name} needs {', '.join(sorted(missing))}")
-    if surplus := command.keys() - required - optional:
-        raise ArgumentError(f"{kind.message_name} cannot carry {', '.join(sorted(surplus))}")
-    if (data is None and dataset == "always") or (data is not None and dataset == "never"):
-        raise ArgumentError(f"{kind.message_name} {'needs' if data is None else 'cannot carry'} a dataset")
+    if not (required <= command.keys() <= permitted and (data is not None) in with_dataset):
+        raise _not_allowed(kind, command, data)
     command["CommandField"] = int(kind)
     command["CommandDataSetType"] = NO_DATASET if data is None else DATASET
     return Message(command, context_id, data)
+
+
+_PERMITTED = {
+    kind: (required, required | optional, {"always": (True,), "never": (False,), "maybe": (True, False)}[dataset])
+    for kind, (required, optional, dataset) in COMMANDS.items()
+}
+"""The same table, as :func:`message` asks it: required, required or optional, with or without a dataset."""
+
+
+def _not_allowed(kind: Command, command: Mapping[str, Any], data: Encoded | None) -> ArgumentError:
+    required, permitted, _ = _PERMITTED[kind]
+    if missing := required - command.keys():
+        return ArgumentError(f"{kind.message_name} needs {', '.join(sorted(missing))}")
+    if surplus := command.keys() - permitted:
+        return ArgumentError(f"{kind.message_name} cannot carry {', '.join(sorted(surplus))}")
+    return ArgumentError(f"{kind.message_name} {'needs' if data is None else 'cannot carry'} a dataset")
 
 
 def encode_command_set(command: Mapping[str, Any]) -> bytes:

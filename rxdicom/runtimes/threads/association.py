@@ -237,12 +237,12 @@ class Association(AssociationState, Requests):
     # ---- the owner of the connection
 
     def watched(self) -> int:
-        return self._publisher.mask
+        return self._publisher.mask()
 
     def publish(self, produced: list[Produced]) -> bool:
         for notice, values in produced:
             if notice is Notice.DIMSE_RECV:
-                self._note_message(*values)
+                self._note_message(values[0])
             else:
                 self._note(notice, values)
         return self._publisher.publish_all(produced)
@@ -292,13 +292,13 @@ class Association(AssociationState, Requests):
             if not self._operations.complete(message):
                 self._log.warning("a response to message %s, which is not outstanding", message)
                 forget(message.data)
-        elif message.kind is Command.C_CANCEL_RQ:
-            self._provider().cancel(message)
-        elif self._inbox.admits(reader=self._connection.in_reader):
-            provider = self._provider()
-            provider.expect(message)
-            self._inbox.put(partial(provider.perform, message))
-        else:
+            return
+        provider = self._performer or self._provider()
+        if message.command["CommandField"] == Command.C_CANCEL_RQ:
+            provider.cancel(message)
+            return
+        provider.expect(message)
+        if not self._inbox.put(partial(provider.perform, message), reader=self._connection.in_reader):
             forget(message.data)
             self.abandon("the peer sent more requests than its window allows")
 

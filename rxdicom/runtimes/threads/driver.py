@@ -50,8 +50,8 @@ class Performance:
         open_route: Callable[[Open], Route] | None = None,
     ) -> None:
         self.cancelled = False
-        self.request_kind: Command | None = None
-        self.thread: int | None = None
+        self.kind: Command | None = None
+        self.thread = 0
         """The thread that performs it."""
         self._handlers = handlers
         self._send = send
@@ -132,7 +132,7 @@ class Performance:
             return Value(failed(instance, error))
 
     def _close(self) -> None:
-        close = getattr(self._items, "close", None)
+        close = None if self._items is None else getattr(self._items, "close", None)
         if close is not None:
             try:
                 close()

@@ -51,6 +51,9 @@ class Transport:
         except BlockingIOError:
             return None
 
+    holds_back = False
+    """Whether something that was taken has not left yet."""
+
     def flush(self) -> bool:
         """Whether everything that was taken has left."""
         return True
@@ -179,11 +182,13 @@ class TLSTransport(Transport):
     def flush(self) -> bool:
         with self._lock:
             self._unsent += self._outgoing.read()
+            self.holds_back = bool(self._unsent)
             while self._unsent:
                 try:
                     self._unsent = self._unsent[self._socket.send(self._unsent) :]
                 except BlockingIOError:
                     return False
+            self.holds_back = False
         return True
 
     @property
