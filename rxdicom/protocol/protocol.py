@@ -108,7 +108,8 @@ class Protocol:
         self._timeouts = timeouts
         self._produced: list[Produced] = []
         self.outgoing: deque[bytes | _Sending] = deque()
-        self._current: _Sending | None = None
+        """What is to be sent, behind ``sending``, of which something is left."""
+        self.sending: _Sending | None = None
         self._encoder = CommandEncoder()
         self._receiver = Receiver(self)
         self._syntaxes: dict[int, str] = {}
@@ -234,23 +235,23 @@ class Protocol:
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`data_to_send` has, or may have, more."""
-        return bool(self.outgoing) or self._current is not None
+        return bool(self.outgoing) or self.sending is not None
 
     def _next_run(self) -> bytes | memoryview | None:
-        while self._current is not None or self.outgoing:
-            begun = self._current is not None
-            if self._current is None:
+        while self.sending is not None or self.outgoing:
+            begun = self.sending is not None
+            if self.sending is None:
                 entry = self.outgoing.popleft()
                 if isinstance(entry, bytes):
                     return entry
-                self._current = entry
-            message, runs, _ = self._current
+                self.sending = entry
+            message, runs, _ = self.sending
             try:
                 run = next(runs) if runs else self._encoder.encode(message, self.negotiated.maximum_length)
             except StopIteration:
                 self._sent(message)
             except Exception as error:  # noqa: BLE001 - whatever a source raises, or an element that cannot be encoded
-                self._current = None
+                self.sending = None
                 self._send_failed(message, error, begun=begun)
             else:
                 if not begun and self.watched & _DIMSE_SENT:
@@ -261,7 +262,7 @@ class Protocol:
         return None
 
     def _sent(self, message: Message) -> None:
-        self._current = None
+        self.sending = None
         if not message.is_response:
             self._emit(Notice.MESSAGE_SENT, message)
 
@@ -383,11 +384,11 @@ class Protocol:
 
     def drop_outgoing(self) -> None:
         """Forget what cannot be sent any more."""
-        for entry in (*self.outgoing, self._current):
+        for entry in (*self.outgoing, self.sending):
             if isinstance(entry, tuple) and entry[2] is not None:
                 entry[2].close()
         self.outgoing.clear()
-        self._current = None
+        self.sending = None
 
     def _start_artim(self) -> None:
         self._start_timer(self._timeouts.association)

@@ -54,6 +54,7 @@ class Association(AssociationState, Requests):
         self._connect = connect
         self._answer = answer
         self._on_over = on_over
+        self.watched = self._publisher.mask
         self._connection = Connection(self._protocol, self, setup.timeouts, f"rxdicom-{setup.name}")
         Requests.__init__(self, self._protocol, self._connection, setup.timeouts, convert=setup.convert)
         self._inbox = Inbox(f"rxdicom-{setup.name}", self._performed, self._connection.wake_reader)
@@ -235,9 +236,6 @@ class Association(AssociationState, Requests):
             raise AssociationAborted(by="transport", cause=str(error)) from error
 
     # ---- the owner of the connection
-
-    def watched(self) -> int:
-        return self._publisher.mask()
 
     def publish(self, produced: list[Produced]) -> bool:
         for notice, values in produced:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol as Interface
 
 from rxdicom.errors import RxDicomError, TimedOut
@@ -113,6 +112,8 @@ class Connection:
         # Not so at first: after the TLS handshake the engine may hold what the peer sent right behind it.
         self._drained = False
         self._armed: float | None = None
+        # Something has come and nothing has left since, with which its acknowledgement could go along.
+        self._ack_due = False
         self._postponed: deque[Step] = deque()
         # ---- a caller that reads
         self._leader = 0
@@ -163,9 +164,31 @@ class Connection:
         With ``may_wait`` the caller waits while the peer is slow to read, or an observer is busy; otherwise the reader,
         or who has called that observer, goes on with it.
         """
-        with self._lock:
-            produced, seen, earlier = self._take(step)
-        self._follow(produced, seen, earlier, may_wait and not self.in_reader, may_wait)
+        protocol, transport, owner = self._protocol, self._transport, self._owner
+        to_wait = may_wait and not self.in_reader
+        # Who can have the write turn now writes without a second look at the protocol.
+        has_turn = transport is not None and self._write_turn.acquire(blocking=False)
+        done = True
+        try:
+            with self._lock:
+                produced = self._take(step)
+                if has_turn and self._pending is None and protocol.outgoing:
+                    self._pending, more = protocol.data_to_send(time.monotonic())
+                    produced += more
+                seen = owner.publish(produced) if produced else False
+                earlier = self._is_earlier(protocol.next_deadline())
+            if has_turn and transport is not None and self._pending is not None:
+                done = self._write_pending(transport, to_wait)
+        finally:
+            if has_turn:
+                self._write_turn.release()
+        self._settle(produced, seen, may_wait)
+        if not done:
+            self.wake_reader()
+        elif protocol.outgoing or protocol.sending is not None or self._pending is not None:
+            self.flush(may_wait=to_wait, patient=may_wait)
+        if earlier or protocol.closing:
+            self.wake_reader()
 
     def perform_soon(self, step: Step) -> None:
         """Take one protocol step now if nobody is at another, else have the reader take it. It waits for nothing.
@@ -177,30 +200,30 @@ class Connection:
             self.wake_reader()
             return
         try:
-            taken = self._take(step)
+            produced = self._take(step)
+            seen = self._owner.publish(produced) if produced else False
+            earlier = self._is_earlier(self._protocol.next_deadline())
         finally:
             self._lock.release()
-        self._follow(*taken, False, False)
+        self.flush(may_wait=False, patient=False)
+        self._settle(produced, seen, False)
+        if earlier or self._protocol.closing:
+            self.wake_reader()
 
-    def _take(self, step: Step) -> tuple[list[Produced], bool, bool]:
-        """Under the state lock: what the step produced, whether to be seen, and whether a deadline came closer."""
-        protocol = self._protocol
-        protocol.watched = self._owner.watched()
-        produced = step(time.monotonic())
-        seen = self._owner.publish(produced) if produced else False
-        deadline = protocol.next_deadline()
-        return produced, seen, deadline is not None and (self._armed is None or deadline < self._armed)
+    def _take(self, step: Step) -> list[Produced]:
+        """Under the state lock: what the step produced."""
+        self._protocol.watched = self._owner.watched()
+        return step(time.monotonic())
 
-    def _follow(self, produced: list[Produced], seen: bool, earlier: bool, may_wait: bool, patient: bool) -> None:
-        protocol = self._protocol
-        if protocol.outgoing or self._pending is not None:
-            self.flush(may_wait=may_wait, patient=patient)
+    def _is_earlier(self, deadline: float | None) -> bool:
+        """Whether a deadline comes before what the reader waits for."""
+        return deadline is not None and (self._armed is None or deadline < self._armed)
+
+    def _settle(self, produced: list[Produced], seen: bool, patient: bool) -> None:
         if seen:
             self._owner.deliver(may_wait=patient)
         if produced:
             self._owner.handle(produced)
-        if earlier or protocol.closing:
-            self.wake_reader()
 
     def wake_reader(self) -> None:
         """Have the reader look again at what it waits for, the socket among it."""
@@ -225,7 +248,7 @@ class Connection:
         ``may_wait`` for the peer, and for who is writing; ``patient`` with observers.
         """
         transport, protocol = self._transport, self._protocol
-        while transport is not None and (protocol.outgoing or protocol.wants_to_send or self._pending is not None):
+        while transport is not None and (protocol.wants_to_send or self._pending is not None):
             if not self._write_turn.acquire(blocking=False) and not self._await_write_turn(may_wait):
                 return
             self._behind = 0
@@ -233,10 +256,7 @@ class Connection:
                 done, produced, seen = self._write(transport, may_wait)
             finally:
                 self._write_turn.release()
-            if seen:
-                self._owner.deliver(may_wait=patient)
-            if produced:
-                self._owner.handle(produced)
+            self._settle(produced, seen, patient)
             if not done:
                 self.wake_reader()
                 return
@@ -256,27 +276,32 @@ class Connection:
         produced: list[Produced] = []
         seen = False
         while True:
-            data = self._pending
-            if data is None:
+            if self._pending is None:
                 with self._lock:
                     protocol.watched = self._owner.watched()
-                    data, produced = protocol.data_to_send(time.monotonic())
-                    self._pending = data
+                    self._pending, produced = protocol.data_to_send(time.monotonic())
                     seen = self._owner.publish(produced) if produced else False
-                if data is None:
+                if self._pending is None:
                     return True, produced, seen
-            try:
-                sent = transport.send(data)
-                if sent == len(data) and not transport.holds_back:
-                    self._pending = self._blocked_until = None
-                    self._left_to_reader = False
-                elif not self._write_rest(transport, memoryview(data)[sent or 0 :], may_wait):
-                    return False, produced, seen
-            except (OSError, RxDicomError) as error:
-                self._give_up(transport, error)
-                return True, produced, seen
+            if not self._write_pending(transport, may_wait):
+                return False, produced, seen
             if produced or not protocol.wants_to_send:
                 return True, produced, seen
+
+    def _write_pending(self, transport: Transport, may_wait: bool) -> bool:
+        """Write what is pending. False if the peer reads no more: the reader goes on with it."""
+        data = self._pending
+        assert data is not None
+        try:
+            sent = transport.send(data)
+            if sent != len(data) or transport.holds_back:
+                return self._write_rest(transport, memoryview(data)[sent or 0 :], may_wait)
+        except (OSError, RxDicomError) as error:
+            self._give_up(transport, error)
+            return True
+        self._pending = self._blocked_until = None
+        self._left_to_reader = self._ack_due = False
+        return True
 
     def _write_rest(self, transport: Transport, pending: memoryview, may_wait: bool) -> bool:
         """What the transport did not take at once. Whether all of it has left."""
@@ -292,7 +317,7 @@ class Connection:
                 wait(transport.fileno(), select.POLLOUT, self._blocked_until, "write")
             elif sent == len(pending) and transport.flush():
                 self._pending = self._blocked_until = None
-                self._left_to_reader = False
+                self._left_to_reader = self._ack_due = False
                 return True
             else:
                 pending = pending[sent:]
@@ -380,9 +405,24 @@ class Connection:
         if count == len(buffer) < BUFFER_SIZE:
             # Only who receives much has a large buffer: a thousand idle connections have small ones.
             self._buffer = memoryview(bytearray(min(BUFFER_SIZE, _LARGER * count)))
+        self._ack_due = True
+        protocol = self._protocol
         with self._lock:
-            produced, seen, earlier = self._take(partial(self._received, buffer[:count]))
-        self._follow(produced, seen, earlier, False, True)
+            protocol.watched = self._owner.watched()
+            now = time.monotonic()
+            produced = protocol.receive_data(buffer[:count], now)
+            deadline = protocol.next_deadline()
+            if deadline is not None and now >= deadline:
+                # A peer that never pauses must not escape its deadline.
+                produced += protocol.handle_timeout(now)
+                deadline = protocol.next_deadline()
+            seen = self._owner.publish(produced) if produced else False
+            earlier = self._is_earlier(deadline)
+        if protocol.outgoing or self._pending is not None:
+            self.flush(may_wait=False)
+        self._settle(produced, seen, True)
+        if earlier or protocol.closing:
+            self.wake_reader()
         if not self._drained:
             # A peer that never pauses must not escape those deadlines either that nobody waits for.
             self._keep_time(time.monotonic(), self._owner.next_deadline())
@@ -391,19 +431,14 @@ class Connection:
         if deadline is not None and now >= deadline:
             self._owner.handle_timeout(now)
 
-    def _received(self, data: memoryview, now: float) -> list[Produced]:
-        produced = self._protocol.receive_data(data, now)
-        deadline = self._protocol.next_deadline()
-        # A peer that never pauses must not escape its deadline either.
-        return produced if deadline is None or now < deadline else produced + self._protocol.handle_timeout(now)
-
     def _wait(self, transport: Transport, events: int, deadline: float | None) -> bool:
         """Whether the socket is ready. Deadlines are acted on."""
         with self._lock:
             self._armed = armed = _earliest(
                 self._protocol.next_deadline(), self._owner.next_deadline(), self._blocked_until, deadline
             )
-        if events:
+        if events and self._ack_due:
+            self._ack_due = False
             transport.expect_data()
         waits = self._reader_waits
         ready = waits is not None and waits.wait(transport.fileno(), events, armed)
@@ -442,7 +477,9 @@ class Connection:
             while not waiter.is_ready:
                 if self._drained:
                     self._drained = False
-                    transport.expect_data()
+                    if self._ack_due:
+                        self._ack_due = False
+                        transport.expect_data()
                     if not self._leader_waits.wait(transport.fileno(), select.POLLIN, deadline):
                         break
                 self._receive(transport)
