@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rxdicom.errors import ArgumentError, PeerProtocolError
-from rxdicom.wire.dimse import MAX_COMMAND_SET, CommandDecoder, Message
+from rxdicom.wire.dimse import MAX_COMMAND_SET, NO_DATASET, CommandDecoder, Message
 from rxdicom.wire.encoded import Encoded
 
 _COMMAND, _LAST = 1, 2
@@ -81,7 +81,7 @@ class Assembler:
             if self._syntax_of(context_id) is None:
                 raise _not_accepted(context_id)
             message = Message(self._decoder.decode(data), context_id)
-            if not message.has_dataset:
+            if message.command.get("CommandDataSetType", NO_DATASET) == NO_DATASET:
                 return message
             self._context_id = context_id
             self._begin_dataset(message)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from rxdicom.errors import ArgumentError
 from rxdicom.protocol.policy import Policy, SupportedContext
@@ -72,30 +72,32 @@ class Negotiated:
     maximum_length: int = 0
     invoked: int = 1
     performed: int = 1
-    accepted: tuple[NegotiatedContext, ...] = field(init=False, eq=False, repr=False)
-    rejected: tuple[NegotiatedContext, ...] = field(init=False, eq=False, repr=False)
-    _usable: Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]] = field(init=False, eq=False, repr=False)
-
-    @accepted.default
-    def _accepted(self) -> tuple[NegotiatedContext, ...]:
-        return tuple(each for each in self.contexts.values() if each.result == ACCEPTANCE)
-
-    @rejected.default
-    def _rejected(self) -> tuple[NegotiatedContext, ...]:
-        return tuple(each for each in self.contexts.values() if each.result != ACCEPTANCE)
-
-    @_usable.default
-    def _by_syntax_and_role(self) -> Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]]:
-        found: dict[tuple[str, bool], tuple[NegotiatedContext, ...]] = {}
-        for each in self.accepted:
-            for as_scp in [role for role, has in ((False, each.as_scu), (True, each.as_scp)) if has]:
-                key = each.abstract_syntax, as_scp
-                found[key] = (*found.get(key, ()), each)
-        return found
+    accepted: tuple[NegotiatedContext, ...] = field(
+        init=False, eq=False, repr=False, default=Factory(lambda self: _with_result(self, True), takes_self=True)
+    )
+    rejected: tuple[NegotiatedContext, ...] = field(
+        init=False, eq=False, repr=False, default=Factory(lambda self: _with_result(self, False), takes_self=True)
+    )
+    _usable: Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]] = field(
+        init=False, eq=False, repr=False, default=Factory(lambda self: _by_syntax_and_role(self), takes_self=True)
+    )
 
     def usable(self, abstract_syntax: str, *, as_scp: bool) -> tuple[NegotiatedContext, ...]:
         """The accepted contexts of an abstract syntax on which this side has the role of SCU, or SCP."""
         return self._usable.get((abstract_syntax, as_scp), ())
+
+
+def _with_result(negotiated: Negotiated, accepted: bool) -> tuple[NegotiatedContext, ...]:
+    return tuple(each for each in negotiated.contexts.values() if (each.result == ACCEPTANCE) == accepted)
+
+
+def _by_syntax_and_role(negotiated: Negotiated) -> Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]]:
+    found: dict[tuple[str, bool], tuple[NegotiatedContext, ...]] = {}
+    for each in negotiated.accepted:
+        for as_scp in [role for role, has in ((False, each.as_scu), (True, each.as_scp)) if has]:
+            key = each.abstract_syntax, as_scp
+            found[key] = (*found.get(key, ()), each)
+    return found
 
 
 @frozen

@@ -112,8 +112,9 @@ class Protocol:
         self.sending: _Sending | None = None
         self._encoder = CommandEncoder()
         self._receiver = Receiver(self)
+        # The transfer syntaxes of the accepted contexts.
         self._syntaxes: dict[int, str] = {}
-        self._assembler = Assembler(self._syntax_of, open_sink, limits.dataset)
+        self._assembler = Assembler(self._syntaxes.get, open_sink, limits.dataset)
         self._largest_alone = limits.receive - PDV_HEADER.size
         self._lost = False
         self._over = False
@@ -159,7 +160,8 @@ class Protocol:
                 self._receiver.feed(data)
             except PeerProtocolError as error:
                 self._invalid(error)
-        return self._take()
+        produced, self._produced = self._produced, []
+        return produced
 
     def receive_eof(self, now: float, cause: str = "") -> list[Produced]:
         """The transport connection is closed, or lost for ``cause`` (Evt17)."""
@@ -184,7 +186,9 @@ class Protocol:
     def send(self, message: Message, source: Source | None, now: float) -> list[Produced]:
         """P-DATA request primitive (Evt9): queue a message, whose dataset is read from ``source`` as it is sent."""
         self._now = self.last_activity = now
-        self._fire(Event.P_DATA_REQUEST)
+        if self.state is not _ESTABLISHED or self.watched & _FSM_TRANSITION:
+            # Otherwise DT-1, which does nothing but what follows.
+            self._fire(Event.P_DATA_REQUEST)
         runs = None if source is None else message_runs(message, source, self.negotiated.maximum_length)
         self.outgoing.append((message, runs, source))
         command = message.command
@@ -194,7 +198,8 @@ class Protocol:
                 self.performing.discard(command["MessageIDBeingRespondedTo"])
         elif kind != Command.C_CANCEL_RQ:
             self.invoked.add(command["MessageID"])
-        return self._take()
+        produced, self._produced = self._produced, []
+        return produced
 
     def release(self, now: float) -> list[Produced]:
         """A-RELEASE request primitive (Evt11)."""
@@ -230,7 +235,8 @@ class Protocol:
         data = self._next_run()
         if data is not None and self.watched & _SENT:
             self._watch_sent(data)
-        return data, self._take()
+        produced, self._produced = self._produced, []
+        return data, produced
 
     @property
     def wants_to_send(self) -> bool:
@@ -263,8 +269,8 @@ class Protocol:
 
     def _sent(self, message: Message) -> None:
         self.sending = None
-        if not message.is_response:
-            self._emit(Notice.MESSAGE_SENT, message)
+        if not message.command["CommandField"] & _RESPONSE:
+            self._produced.append((Notice.MESSAGE_SENT, (message,)))
 
     def _send_failed(self, message: Message, error: Exception, *, begun: bool) -> None:
         self.invoked.discard(message.MessageID or 0)
@@ -357,12 +363,8 @@ class Protocol:
             self._produced.append((notice, values))
 
     def _take(self) -> list[Produced]:
-        produced = self._produced
-        if produced:
-            self._produced = []
-            return produced
-        # A list of the caller's own: it may add to it.
-        return []
+        produced, self._produced = self._produced, []
+        return produced
 
     def _send_pdu(self, pdu: PDU) -> None:
         self.outgoing.append(encode_pdu(pdu))
@@ -425,7 +427,7 @@ class Protocol:
         if self.request is None or self.answer is None:
             raise StateError("accepted without a request")
         self.negotiated = negotiated(self.request, self.answer, as_requestor=self.is_requestor)
-        self._syntaxes = {each.context_id: each.transfer_syntax[0] for each in self.negotiated.accepted}
+        self._syntaxes.update((each.context_id, each.transfer_syntax[0]) for each in self.negotiated.accepted)
         if self.is_requestor:
             self._emit(Notice.ACSE_RECV, self.answer)
         self._emit(Notice.ACCEPTED, self.answer)
@@ -550,9 +552,6 @@ class Protocol:
         elif kind != Command.C_CANCEL_RQ:
             self.performing.add(command["MessageID"])
         self._produced.append((Notice.DIMSE_RECV, (message,)))
-
-    def _syntax_of(self, context_id: int) -> str | None:
-        return self._syntaxes.get(context_id)
 
 
 _STEPS: dict[str, Callable[[Protocol], None]] = {

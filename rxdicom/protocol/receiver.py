@@ -81,7 +81,9 @@ class Receiver:
         stop = position + HEADER_SIZE + length
         if pdu_type != P_DATA_TF or fragment != length - 4 or fragment <= 2 or stop > end:
             return None
-        return stop if self._handler.whole_fragment(context_id, control, data[position + _SHORTEST - 1 : stop]) else None
+        return (
+            stop if self._handler.whole_fragment(context_id, control, data[position + _SHORTEST - 1 : stop]) else None
+        )
 
     def skip(self) -> None:
         """Pass over the rest of a P-DATA-TF that is being streamed: nobody wants its fragments any more."""

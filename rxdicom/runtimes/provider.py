@@ -138,11 +138,12 @@ class Provider(Generic[_Performance]):
 
     def ended(self, result: Result) -> Message:
         """The final response, after the log was told what is to be said about it."""
+        answer = result.response
         if result.fault:
-            self.log.error("%s; answered 0x%04X", result.fault, result.response.Status)
+            self.log.error("%s; answered 0x%04X", result.fault, answer.Status)
         else:
-            self.look_at(result.response)
-        return result.response
+            self.look_at(answer)
+        return answer
 
     def look_at(self, answer: Message) -> None:
         """A handler's status that its service does not have is sent as it is, and logged, once."""

@@ -13,7 +13,7 @@ from rxdicom.events.dispatcher import FAULT
 from rxdicom.events.records import ServiceEvent
 from rxdicom.log import words
 from rxdicom.status import PENDING, Status
-from rxdicom.wire.dimse import COMMANDS, Command, Message, message
+from rxdicom.wire.dimse import COMMANDS, NO_DATASET, Command, Message, message
 from rxdicom.wire.encoded import Encoded
 
 STATUS_MISSING = 0xC001
@@ -75,6 +75,8 @@ def outcome_of(value: Any) -> Outcome:
     >>> outcome_of(0xB000).code, hex(outcome_of("done").code)
     (45056, '0xc002')
     """
+    if type(value) is int and 0 <= value <= 0xFFFF:
+        return Outcome(value)
     try:
         return _outcome(value)
     except Exception as error:  # noqa: BLE001 - pydicom decodes elements when they are asked for, and raises anything
@@ -194,4 +196,8 @@ def response(request: Message, outcome: Outcome, data: Encoded | None = None) ->
                 break
     if outcome.elements:
         elements |= {keyword: value for keyword, value in outcome.elements.items() if keyword in permitted}
-    return message(kind, request.context_id, data, **elements)
+    if data is not None:
+        return message(kind, request.context_id, data, **elements)
+    # Nothing but what the response may have is in there: that needs no second look.
+    elements["CommandField"], elements["CommandDataSetType"] = int(kind), NO_DATASET
+    return Message(elements, request.context_id)

@@ -1,9 +1,9 @@
 """The provider: which service answers which request, and the services that answer with a status alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from rxdicom.events import kinds
 from rxdicom.events.kinds import EventKind
@@ -99,13 +99,10 @@ class Row:
 
     kind: EventKind[Any]
     service: Callable[[Any], Service[Result]]
-
-    @property
-    def iterates(self) -> bool:
-        return self.kind.iterates
+    iterates: bool = field(init=False, default=Factory(lambda self: self.kind.iterates, takes_self=True))
 
 
-ROWS: dict[Command, Row] = {
+ROWS: Mapping[int, Row] = {
     Command.C_ECHO_RQ: Row(kinds.EVT_C_ECHO, status_service),
     Command.C_STORE_RQ: Row(kinds.EVT_C_STORE, status_service),
     Command.C_FIND_RQ: Row(kinds.EVT_C_FIND, find),
@@ -118,5 +115,5 @@ ROWS: dict[Command, Row] = {
     Command.N_GET_RQ: Row(kinds.EVT_N_GET, normalized),
     Command.N_SET_RQ: Row(kinds.EVT_N_SET, normalized),
 }
-"""Every request but C-CANCEL, which is no request but a wish."""
-_OPERATIONS = {kind: kind.message_name.removesuffix("-RQ") for kind in ROWS}
+"""Every request, by its command field, but C-CANCEL, which is no request but a wish."""
+_OPERATIONS = {number: Command(number).message_name.removesuffix("-RQ") for number in ROWS}

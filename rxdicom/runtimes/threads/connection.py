@@ -171,18 +171,22 @@ class Connection:
         done = True
         try:
             with self._lock:
-                produced = self._take(step)
+                protocol.watched = owner.watched()
+                now = time.monotonic()
+                produced = step(now)
                 if has_turn and self._pending is None and protocol.outgoing:
-                    self._pending, more = protocol.data_to_send(time.monotonic())
+                    self._pending, more = protocol.data_to_send(now)
                     produced += more
                 seen = owner.publish(produced) if produced else False
-                earlier = self._is_earlier(protocol.next_deadline())
+                deadline = protocol.next_deadline()
+                earlier = deadline is not None and (self._armed is None or deadline < self._armed)
             if has_turn and transport is not None and self._pending is not None:
                 done = self._write_pending(transport, to_wait)
         finally:
             if has_turn:
                 self._write_turn.release()
-        self._settle(produced, seen, may_wait)
+        if produced:
+            self._settle(produced, seen, may_wait)
         if not done:
             self.wake_reader()
         elif protocol.outgoing or protocol.sending is not None or self._pending is not None:
@@ -200,30 +204,19 @@ class Connection:
             self.wake_reader()
             return
         try:
-            produced = self._take(step)
-            seen = self._owner.publish(produced) if produced else False
-            earlier = self._is_earlier(self._protocol.next_deadline())
+            self._protocol.watched = self._owner.watched()
+            produced = step(time.monotonic())
+            seen = self._owner.publish(produced)
         finally:
             self._lock.release()
         self.flush(may_wait=False, patient=False)
         self._settle(produced, seen, False)
-        if earlier or self._protocol.closing:
-            self.wake_reader()
-
-    def _take(self, step: Step) -> list[Produced]:
-        """Under the state lock: what the step produced."""
-        self._protocol.watched = self._owner.watched()
-        return step(time.monotonic())
-
-    def _is_earlier(self, deadline: float | None) -> bool:
-        """Whether a deadline comes before what the reader waits for."""
-        return deadline is not None and (self._armed is None or deadline < self._armed)
+        self.wake_reader()
 
     def _settle(self, produced: list[Produced], seen: bool, patient: bool) -> None:
         if seen:
             self._owner.deliver(may_wait=patient)
-        if produced:
-            self._owner.handle(produced)
+        self._owner.handle(produced)
 
     def wake_reader(self) -> None:
         """Have the reader look again at what it waits for, the socket among it."""
@@ -256,7 +249,8 @@ class Connection:
                 done, produced, seen = self._write(transport, may_wait)
             finally:
                 self._write_turn.release()
-            self._settle(produced, seen, patient)
+            if produced:
+                self._settle(produced, seen, patient)
             if not done:
                 self.wake_reader()
                 return
@@ -373,7 +367,7 @@ class Connection:
             if not self._wait(transport, select.POLLIN, deadline):
                 return
         if self._left_until and time.monotonic() < self._left_until:
-            self._wait(transport, 0, _earliest(deadline, self._left_until))
+            self._wait(transport, 0, self._left_until if deadline is None else min(deadline, self._left_until))
         elif self._read_turn.acquire(blocking=False):
             try:
                 self._receive(transport)
@@ -401,7 +395,7 @@ class Connection:
             return
         if count == 0:
             raise ConnectionResetError("")
-        self._drained = transport.is_drained_by(count, buffer)
+        self._drained = count < len(buffer) and transport.gives_all
         if count == len(buffer) < BUFFER_SIZE:
             # Only who receives much has a large buffer: a thousand idle connections have small ones.
             self._buffer = memoryview(bytearray(min(BUFFER_SIZE, _LARGER * count)))
@@ -417,10 +411,11 @@ class Connection:
                 produced += protocol.handle_timeout(now)
                 deadline = protocol.next_deadline()
             seen = self._owner.publish(produced) if produced else False
-            earlier = self._is_earlier(deadline)
+            earlier = deadline is not None and (self._armed is None or deadline < self._armed)
         if protocol.outgoing or self._pending is not None:
             self.flush(may_wait=False)
-        self._settle(produced, seen, True)
+        if produced:
+            self._settle(produced, seen, True)
         if earlier or protocol.closing:
             self.wake_reader()
         if not self._drained:
@@ -434,9 +429,11 @@ class Connection:
     def _wait(self, transport: Transport, events: int, deadline: float | None) -> bool:
         """Whether the socket is ready. Deadlines are acted on."""
         with self._lock:
-            self._armed = armed = _earliest(
-                self._protocol.next_deadline(), self._owner.next_deadline(), self._blocked_until, deadline
-            )
+            armed = self._protocol.next_deadline()
+            for each in (self._owner.next_deadline(), self._blocked_until, deadline):
+                if each is not None and (armed is None or each < armed):
+                    armed = each
+            self._armed = armed
         if events and self._ack_due:
             self._ack_due = False
             transport.expect_data()
@@ -533,6 +530,7 @@ class Connection:
         transport.shutdown()
         self._pending = self._blocked_until = None
         with self._lock:
+            self._protocol.watched = self._owner.watched()
             produced = self._protocol.receive_eof(time.monotonic(), str(self.failure or ""))
             produced.append((Notice.CONN_CLOSE, (transport.address,)))
             self._owner.publish(produced)
@@ -562,11 +560,3 @@ class Connection:
 
 def _later(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
-
-
-def _earliest(*deadlines: float | None) -> float | None:
-    earliest = None
-    for each in deadlines:
-        if each is not None and (earliest is None or each < earliest):
-            earliest = each
-    return earliest

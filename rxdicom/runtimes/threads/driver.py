@@ -70,12 +70,13 @@ class Performance:
         try:
             effect = next(service)
             while True:
-                effect = service.send(self._reply(effect))
+                effect = service.send(self._call(effect.event) if type(effect) is Call else self._reply(effect))
         except StopIteration as stop:
             return stop.value
         finally:
             service.close()
-            self._close()
+            if self._items is not None or self._route is not None:
+                self._close()
 
     def _reply(self, effect: Effect) -> Reply:
         match effect:

@@ -17,7 +17,7 @@ from rxdicom.wire.dimse import Command, Message
 class Operation:
     """One request that waits for its only response."""
 
-    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "message_id", "thread")
+    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "is_over", "message_id", "thread")
 
     def __init__(self, kind: Command, message_id: int) -> None:
         self.message_id = message_id
@@ -27,6 +27,8 @@ class Operation:
         self.batch: Batch | None = None
         self.answer: Message | None = None
         self.error: Exception | None = None
+        self.is_over = False
+        """Whether there is an answer, or an error."""
         self.deadline: float | None = None
         """When the response is due; None until the request has left."""
         # A bare lock is the fastest hand-off between two threads that there is.
@@ -34,13 +36,9 @@ class Operation:
         self.gate.acquire()
 
     @property
-    def is_over(self) -> bool:
-        return self.answer is not None or self.error is not None
-
-    @property
     def is_ready(self) -> bool:
         """Whether its caller need not wait any more."""
-        return self.answer is not None or self.error is not None
+        return self.is_over
 
     is_attended = True
     """Whether a thread waits for it."""
@@ -61,8 +59,9 @@ class Operation:
 
     def arrived(self, answer: Message) -> None:
         """Note that the response is there, whatever observers of it do before it is handed over."""
-        if self.answer is None and self.error is None:
+        if not self.is_over:
             self.answer = answer
+            self.is_over = True
 
     def complete(self, answer: Message) -> None:
         """Let the caller have the response."""
@@ -71,8 +70,9 @@ class Operation:
 
     def end(self, error: Exception | None = None) -> None:
         """Let the caller go on, with the response that has arrived, or with ``error``. Only the first call counts."""
-        if self.answer is None:
-            self.error = self.error or error
+        if not self.is_over:
+            self.error = error
+            self.is_over = error is not None
         if self.gate.locked():
             self.gate.release()
         if self.batch is not None:
@@ -221,7 +221,8 @@ class Operations:
         """Give the place back."""
         with self._lock:
             self._outstanding.pop(operation.message_id, None)
-            self._tell()
+            if self._sleepers:
+                self._changed.notify_all()
         if self._reader_waits:
             self._connection.wake_reader()
 
@@ -252,7 +253,10 @@ class Operations:
     def wait(self, operation: Operation) -> Message:
         """Wait for the response. Raises :class:`~rxdicom.errors.TimedOut` if it does not come in time."""
         while not operation.is_over:
-            self._await(operation, self._until(operation))
+            deadline = operation.deadline
+            if deadline is None or time.monotonic() >= deadline:
+                deadline = self._until(operation)
+            self._await(operation, deadline)
         answer = operation.answer
         if answer is None:
             raise operation.error or AssociationAborted()
@@ -321,10 +325,8 @@ class Operations:
     def is_alone(self) -> bool:
         """Whether nobody but the current thread waits for a response."""
         thread = threading.get_ident()
-        for each in tuple(self._outstanding.values()):
-            if each.thread != thread or not each.is_attended:
-                return False
-        return True
+        others = [each for each in tuple(self._outstanding.values()) if each.thread != thread or not each.is_attended]
+        return not others
 
     def _pump(self, deadline: float | None) -> None:
         try:

@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rxdicom.errors import StateError
 from rxdicom.events.dispatcher import Dispatcher
 from rxdicom.presentation import PresentationContext
-from rxdicom.protocol.notices import Produced
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.provider import Provider, source_of
 from rxdicom.runtimes.sub_operations import Blocking, MoveDestination, Route, SameAssociation
@@ -58,7 +58,7 @@ class Performer(Provider[Performance]):
         if answer is not None:
             self.send(answer)
             return False
-        row = ROWS[request.kind]
+        row = ROWS[request.command["CommandField"]]
         if row.iterates:
             return self._perform_aside(row, request)
         performance = Performance(self._handlers, self._send_pending)
@@ -149,11 +149,7 @@ class Performer(Provider[Performance]):
     def _send_waiting(self, answer: Message) -> None:
         """Send a response of a service, which is to end if the association is over."""
         source = None if answer.data is None else source_of(answer)
-
-        def step(now: float) -> list[Produced]:
-            return self._protocol.send(answer, source, now)
-
-        self._connection.perform(step)
+        self._connection.perform(partial(self._protocol.send, answer, source))
 
     def not_sent(self, answer: Message, error: Exception) -> None:
         """A response could not be encoded: the handler gave elements that cannot be. The peer must not wait for it."""

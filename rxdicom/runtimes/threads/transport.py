@@ -40,9 +40,8 @@ class Transport:
         except BlockingIOError:
             return None
 
-    def is_drained_by(self, count: int, buffer: memoryview) -> bool:
-        """Whether a receive that gave ``count`` bytes has left nothing, so that the socket can be waited for."""
-        return count < len(buffer)
+    gives_all = True
+    """Whether a receive that did not fill the buffer has left nothing, so that the socket can be waited for."""
 
     def send(self, data: bytes | memoryview) -> int | None:
         """How many bytes were taken."""
@@ -167,9 +166,8 @@ class TLSTransport(Transport):
             if self._feed() is None:
                 return None
 
-    def is_drained_by(self, count: int, buffer: memoryview) -> bool:
-        del count, buffer  # the TLS engine may hold more, whatever the count
-        return False
+    gives_all = False
+    """The TLS engine may hold more, whatever the count."""
 
     def send(self, data: bytes | memoryview) -> int | None:
         if not self.flush():
