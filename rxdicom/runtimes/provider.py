@@ -141,7 +141,7 @@ class Provider(Generic[_Performance]):
         answer = result.response
         if result.fault:
             self.log.error("%s; answered 0x%04X", result.fault, answer.Status)
-        else:
+        elif (answer.context_id, answer.command["CommandField"], answer.command["Status"]) not in self._statuses:
             self.look_at(answer)
         return answer
 

@@ -57,7 +57,7 @@ class Association(AssociationState, Requests):
         self.watched = self._publisher.mask
         self._connection = Connection(self._protocol, self, setup.timeouts, f"rxdicom-{setup.name}")
         Requests.__init__(self, self._protocol, self._connection, setup.timeouts, convert=setup.convert)
-        self._inbox = Inbox(f"rxdicom-{setup.name}", self._performed, self._connection.wake_reader)
+        self._inbox = Inbox(f"rxdicom-{setup.name}", self._connection.wake_reader)
         # What the connection asks of its owner is answered by its parts.
         self.is_alone, self.next_deadline = self._operations.is_alone, self._operations.next_deadline
         self.work = self._inbox.work
@@ -314,9 +314,6 @@ class Association(AssociationState, Requests):
             )
         return self._performer
 
-    def _performed(self) -> int:
-        return self._protocol.negotiated.performed
-
     def _sent(self, message: Message) -> None:
         self._operations.sent(message)
 
@@ -356,6 +353,10 @@ class Association(AssociationState, Requests):
 
     # ---- what the notices mean for the state that users see
 
+    def _on_established(self) -> None:
+        super()._on_established()
+        self._inbox.window = self._protocol.negotiated.performed
+
     def _note_message(self, message: Message) -> None:
         if message.command["CommandField"] & 0x8000:
             self._operations.arrived(message)
@@ -382,6 +383,7 @@ class Association(AssociationState, Requests):
 
 _NOTED: dict[Notice, Callable[..., None]] = {
     **REACTIONS,
+    Notice.ESTABLISHED: Association._on_established,  # pyright: ignore[reportPrivateUsage]
     Notice.DIMSE_RECV: Association._note_message,  # pyright: ignore[reportPrivateUsage]
 }
 """What a notice changes at once, before its observers see it."""

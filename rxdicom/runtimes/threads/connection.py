@@ -165,7 +165,6 @@ class Connection:
         or who has called that observer, goes on with it.
         """
         protocol, transport, owner = self._protocol, self._transport, self._owner
-        to_wait = may_wait and not self.in_reader
         # Who can have the write turn now writes without a second look at the protocol.
         has_turn = transport is not None and self._write_turn.acquire(blocking=False)
         done = True
@@ -181,7 +180,7 @@ class Connection:
                 deadline = protocol.next_deadline()
                 earlier = deadline is not None and (self._armed is None or deadline < self._armed)
             if has_turn and transport is not None and self._pending is not None:
-                done = self._write_pending(transport, to_wait)
+                done = self._write_pending(transport, may_wait)
         finally:
             if has_turn:
                 self._write_turn.release()
@@ -190,7 +189,7 @@ class Connection:
         if not done:
             self.wake_reader()
         elif protocol.outgoing or protocol.sending is not None or self._pending is not None:
-            self.flush(may_wait=to_wait, patient=may_wait)
+            self.flush(may_wait=may_wait, patient=may_wait)
         if earlier or protocol.closing:
             self.wake_reader()
 
@@ -238,7 +237,7 @@ class Connection:
     def flush(self, *, may_wait: bool, patient: bool = True) -> None:
         """Write what there is, unless another thread is writing: then that one writes this too.
 
-        ``may_wait`` for the peer, and for who is writing; ``patient`` with observers.
+        ``may_wait`` for the peer, and for who is writing, which the reader never does; ``patient`` with observers.
         """
         transport, protocol = self._transport, self._protocol
         while transport is not None and (protocol.wants_to_send or self._pending is not None):
@@ -257,10 +256,8 @@ class Connection:
 
     def _await_write_turn(self, may_wait: bool) -> bool:
         """Another thread writes. The reader waits for its turn only once too many of its answers wait already."""
-        if may_wait:
-            return self._write_turn.acquire()
         if not self.in_reader:
-            return False
+            return may_wait and self._write_turn.acquire()
         self._behind += 1
         return self._behind > _MOST_BEHIND and self._write_turn.acquire()
 
@@ -299,6 +296,7 @@ class Connection:
 
     def _write_rest(self, transport: Transport, pending: memoryview, may_wait: bool) -> bool:
         """What the transport did not take at once. Whether all of it has left."""
+        may_wait = may_wait and not self.in_reader
         while True:
             sent = transport.send(pending) if len(pending) else (0 if transport.flush() else None)
             if sent is None:

@@ -42,6 +42,13 @@ def _nowhere(message: Message) -> None:
 class Performance:
     """One request that is being performed. ``cancelled`` is set by the reader, and stays."""
 
+    cancelled = False
+    kind: Command | None = None
+    thread = 0
+    """The thread that performs it."""
+    _items: Iterator[Any] | None = None
+    _event: Any = None
+
     def __init__(
         self,
         handlers: Dispatcher,
@@ -49,16 +56,10 @@ class Performance:
         route: Route | None = None,
         open_route: Callable[[Open], Route] | None = None,
     ) -> None:
-        self.cancelled = False
-        self.kind: Command | None = None
-        self.thread = 0
-        """The thread that performs it."""
         self._handlers = handlers
         self._send = send
         self._route = route
         self._open_route = open_route
-        self._items: Iterator[Any] | None = None
-        self._event: Any = None
 
     def is_cancelled(self) -> bool:
         """Whether C-CANCEL has come for this request, or its association is over."""

@@ -18,13 +18,13 @@ _IDLE = 5.0
 class Inbox:
     """The work of one association. With a window of 1 the reader does it; otherwise threads that come and go.
 
-    ``wake_reader`` has the reader call :meth:`work`; ``window`` is the number of operations that the peer may have
-    outstanding, 0 for any.
+    ``wake_reader`` has the reader call :meth:`work`; ``window``, which is known when the association is established, is
+    the number of operations that the peer may have outstanding, 0 for any.
     """
 
-    def __init__(self, name: str, window: Callable[[], int], wake_reader: Callable[[], None]) -> None:
+    def __init__(self, name: str, wake_reader: Callable[[], None]) -> None:
         self._name = name
-        self._window = window
+        self.window = 1
         self._wake_reader = wake_reader
         self._waiting: deque[Work] = deque()
         self._last: Callable[[], None] | None = None
@@ -38,7 +38,7 @@ class Inbox:
     @property
     def is_pending(self) -> bool:
         """Whether the peer waits for the answer to something, beside what the reader is doing."""
-        return bool(self._waiting) or (self._running > 0 and self._window() != 1)
+        return bool(self._waiting) or (self._running > 0 and self.window != 1)
 
     def put(self, work: Work, *, reader: bool) -> bool:
         """Have this done after what came before, or beside it. False if there is too much already.
@@ -47,15 +47,14 @@ class Inbox:
         on the reader, or another thread reads to get its response. What one read brings to an idle reader is admitted,
         however much it is.
         """
-        window = self._window()
-        if window == 1:
+        if self.window == 1:
             if (self._running or not reader) and len(self._waiting) > _MOST_WAITING:
                 return False
             self._waiting.append(work)
             if not reader:
                 self._wake_reader()
             return True
-        if not self._await_room(_MOST_WAITING + (window or MOST_WORKERS), reader):
+        if not self._await_room(_MOST_WAITING + (self.window or MOST_WORKERS), reader):
             return False
         self._put_beside(work)
         return True
@@ -82,7 +81,7 @@ class Inbox:
     @property
     def _most(self) -> int:
         """How many operations may be performed side by side."""
-        return min(self._window() or MOST_WORKERS, MOST_WORKERS)
+        return min(self.window or MOST_WORKERS, MOST_WORKERS)
 
     def _start(self) -> bool:
         """Another worker. False if there is none, not even an earlier one."""
@@ -104,7 +103,7 @@ class Inbox:
 
     def work(self) -> None:
         """Do what is waiting, as far as the window allows. The reader calls this; with a window of 1 it is its work."""
-        while self._waiting and not self._running and self._window() == 1:
+        while self._waiting and not self._running and self.window == 1:
             self._running = 1
             work = self._waiting.popleft()
             if not work():
@@ -139,7 +138,7 @@ class Inbox:
             last = None
             if not (self._waiting or self._running):
                 last, self._last = self._last, None
-            elif self._window() != 1:
+            elif self.window != 1:
                 self._changed.notify_all()
                 if not self._workers:
                     self._start()

@@ -17,7 +17,7 @@ from rxdicom.wire.dimse import Command, Message
 class Operation:
     """One request that waits for its only response."""
 
-    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "is_over", "message_id", "thread")
+    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "is_ready", "message_id", "thread")
 
     def __init__(self, kind: Command, message_id: int) -> None:
         self.message_id = message_id
@@ -27,18 +27,16 @@ class Operation:
         self.batch: Batch | None = None
         self.answer: Message | None = None
         self.error: Exception | None = None
-        self.is_over = False
-        """Whether there is an answer, or an error."""
+        self.is_ready = False
+        """Whether its caller need not wait any more: observers have seen the answer, or there is an error."""
         self.deadline: float | None = None
         """When the response is due; None until the request has left."""
-        # A bare lock is the fastest hand-off between two threads that there is.
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        # A bare lock is the fastest hand-off between two threads that there is; there is one only if it is needed.
+        self.gate: threading.Lock | None = None
 
     @property
-    def is_ready(self) -> bool:
-        """Whether its caller need not wait any more."""
-        return self.is_over
+    def is_over(self) -> bool:
+        return self.is_ready
 
     is_attended = True
     """Whether a thread waits for it."""
@@ -50,7 +48,13 @@ class Operation:
 
     def await_news(self, seconds: float | None) -> None:
         """Wait until it is over, or ``seconds``, while another thread reads."""
-        self.gate.acquire(timeout=-1 if seconds is None else seconds)
+        gate = threading.Lock()
+        gate.acquire()
+        self.gate = gate
+        # Whoever ends it from now on sees the gate.
+        if not self.is_ready:
+            gate.acquire(timeout=-1 if seconds is None else seconds)
+        self.gate = None
 
     def accepts(self, answer: Message) -> bool:
         """Whether a response under its message ID can be its own."""
@@ -58,23 +62,18 @@ class Operation:
         return command["CommandField"] == self.expected and command["Status"] not in PENDING
 
     def arrived(self, answer: Message) -> None:
-        """Note that the response is there, whatever observers of it do before it is handed over."""
-        if not self.is_over:
+        """Note that the response is there: it counts, whatever happens while observers see it, before :meth:`end`."""
+        if not self.is_ready and self.answer is None:
             self.answer = answer
-            self.is_over = True
-
-    def complete(self, answer: Message) -> None:
-        """Let the caller have the response."""
-        del answer
-        self.end()
 
     def end(self, error: Exception | None = None) -> None:
         """Let the caller go on, with the response that has arrived, or with ``error``. Only the first call counts."""
-        if not self.is_over:
+        if not self.is_ready and self.answer is None:
             self.error = error
-            self.is_over = error is not None
-        if self.gate.locked():
-            self.gate.release()
+        self.is_ready = True
+        gate = self.gate
+        if gate is not None and gate.locked():
+            gate.release()
         if self.batch is not None:
             self.batch.tell(self)
 
@@ -161,7 +160,12 @@ class Operations:
         Raises :class:`~rxdicom.errors.ArgumentError` for a message ID that is outstanding or no message ID.
         """
         with self._lock:
-            operation = Operation(kind, self.next_id(msg_id))
+            message_id = self._last_id % 0xFFFF + 1
+            if msg_id is None and message_id not in self._outstanding:
+                self._last_id = message_id
+            else:
+                message_id = self.next_id(msg_id)
+            operation = Operation(kind, message_id)
             if self._over is None and (not window or len(self._outstanding) < window):
                 self._outstanding[operation.message_id] = operation
                 return operation
@@ -252,7 +256,7 @@ class Operations:
 
     def wait(self, operation: Operation) -> Message:
         """Wait for the response. Raises :class:`~rxdicom.errors.TimedOut` if it does not come in time."""
-        while not operation.is_over:
+        while not operation.is_ready:
             deadline = operation.deadline
             if deadline is None or time.monotonic() >= deadline:
                 deadline = self._until(operation)
@@ -339,20 +343,17 @@ class Operations:
     def sent(self, message: Message) -> None:
         """A request has left: its response is due from now on."""
         operation = self._outstanding.get(message.command.get("MessageID", 0))
-        if operation is not None:
+        if isinstance(operation, Operation):
+            operation.deadline = _later(self._timeouts.response)
+        elif operation is not None:
             self._rearm(operation)
-            if isinstance(operation, Exchange) and operation.listener is not None:
+            if operation.listener is not None:
                 self._connection.wake_reader()
 
-    def _rearm(self, operation: Operation | Exchange) -> None:
-        if self._timeouts.response is None:
-            return
-        deadline = time.monotonic() + self._timeouts.response
-        if isinstance(operation, Exchange):
-            if operation.cancel_sent:
-                return
-            deadline = operation.within_cap(deadline, self._timeouts.operation)
-        operation.deadline = deadline
+    def _rearm(self, exchange: Exchange) -> None:
+        deadline = _later(self._timeouts.response)
+        if deadline is not None and not exchange.cancel_sent:
+            exchange.deadline = exchange.within_cap(deadline, self._timeouts.operation)
 
     def arrived(self, answer: Message) -> None:
         """A response has come."""
@@ -365,24 +366,23 @@ class Operations:
         operation = self._outstanding.get(answer.command["MessageIDBeingRespondedTo"])
         if operation is None:
             return False
-        if isinstance(operation, Operation) and operation.answer is answer:
+        if not operation.accepts(answer):
+            self._refuse(operation, answer)
+        elif isinstance(operation, Operation):
             operation.end()
             self._connection.wake(operation.thread)
-        elif operation.accepts(answer):
-            self._hand_over(operation, answer)
         else:
-            self._refuse(operation, answer)
+            self._hand_over(operation, answer)
         return True
 
-    def _hand_over(self, operation: Operation | Exchange, answer: Message) -> None:
-        self._rearm(operation)
-        operation.complete(answer)
-        self._connection.wake(operation.thread)
-        if isinstance(operation, Exchange):
-            if is_final(answer):
-                self.remove(operation)
-            else:
-                self._wait_for_room(operation)
+    def _hand_over(self, exchange: Exchange, answer: Message) -> None:
+        self._rearm(exchange)
+        exchange.complete(answer)
+        self._connection.wake(exchange.thread)
+        if is_final(answer):
+            self.remove(exchange)
+        else:
+            self._wait_for_room(exchange)
 
     def _refuse(self, operation: Operation | Exchange, answer: Message) -> None:
         """A response of another command: its Success would be that of another operation."""

@@ -134,22 +134,20 @@ class Performer(Provider[Performance]):
     # ---- responses
 
     def _send_pending(self, answer: Message) -> None:
+        """Send a response of a service, which is to end if the association is over."""
         self.look_at(answer)
-        self._send_waiting(answer)
+        source = None if answer.data is None else source_of(answer)
+        self._connection.perform(partial(self._protocol.send, answer, source))
         # C-CANCEL may be there.
         self._connection.glance()
 
     def send(self, answer: Message) -> None:
         """Send a response; that the association is over by now is nobody's fault."""
+        source = None if answer.data is None else source_of(answer)
         try:
-            self._send_waiting(answer)
+            self._connection.perform(partial(self._protocol.send, answer, source))
         except StateError as error:
             self.log.debug("a response was not sent, the association is over: %s", error)
-
-    def _send_waiting(self, answer: Message) -> None:
-        """Send a response of a service, which is to end if the association is over."""
-        source = None if answer.data is None else source_of(answer)
-        self._connection.perform(partial(self._protocol.send, answer, source))
 
     def not_sent(self, answer: Message, error: Exception) -> None:
         """A response could not be encoded: the handler gave elements that cannot be. The peer must not wait for it."""
