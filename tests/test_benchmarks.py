@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 # pydicom leaves the PathLike in this function's signature without its parameter.
 from pydicom import dcmread  # pyright: ignore[reportUnknownVariableType]
@@ -25,6 +26,7 @@ from .benchmarks.processes import Program
 from .benchmarks.programs.latencies import summary
 from .benchmarks.report import as_markdown, as_text
 from .benchmarks.requirements import Requirement, requirements
+from .benchmarks.requirements import table as required
 from .benchmarks.rows import Row, ratios, row, rows_of, table
 from .benchmarks.sections import SECTIONS, basic, latency, memory, query, wide_area
 from .support import DEADLINE, dcmtk, free_port, listening
@@ -247,7 +249,8 @@ def test_a_run_that_succeeds_is_a_time(batch: Batch, tmp_path: Path):
 
 def test_several_senders_are_measured_from_the_first_to_the_last_and_their_cpu_is_added(tmp_path: Path):
     spend = "import time\nwhile time.process_time() < 0.1: pass"
-    one, four = (run(Trial(Program((*PYTHON, spend)), senders=({},) * n), tmp_path, 30) for n in (1, 4))
+    alone: tuple[dict[str, object]] = ({},)
+    one, four = (run(Trial(Program((*PYTHON, spend)), senders=alone * number), tmp_path, 30) for number in (1, 4))
     assert one.cpu_scu >= 0.1
     assert four.cpu_scu >= 0.4
     assert four.wall >= 0.1
@@ -441,8 +444,22 @@ def test_requirements_are_kept_or_not_or_were_not_measured():
     assert found["images of 4 kB: times faster than pynetdicom with itself"] == (10, False)
     assert found["images of 4 kB: net as SCP, ÷ tuned DCMTK with itself"] == (None, None)
     assert requirements(Results(())) == []
+    assert "| NO |" in as_markdown(required(measured()) or pytest.fail("nothing is required"))
+    assert required(evolve(measured(), quick=True)) is None
     assert Requirement("", 15, 15, at_least=True).is_kept
     assert not Requirement("", 64.1, 64).is_kept
+
+
+def test_cpu_that_is_lost_in_the_noise_keeps_nothing():
+    pairs = {"nodelay-nodelay": Sample(9, 0.5, 0.5), "nodelay-rxdicom": Sample(9, 0.5, 0.01)}
+    results = Results(
+        (
+            *(outcome("start-store", pair, Sample(1)) for pair in pairs),
+            *(outcome("small", pair, sample) for pair, sample in pairs.items()),
+        )
+    )
+    found = {each.what: each.measured for each in requirements(results)}
+    assert found["images of 4 kB: CPU as SCP, ÷ DCMTK's in that role"] is None
 
 
 def test_each_section_of_the_report_has_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

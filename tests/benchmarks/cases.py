@@ -164,4 +164,4 @@ def from_json(plain: Mapping[str, Any]) -> Results:
         )
         for each in plain["cases"]
     )
-    return Results(**{**plain, "cases": tuple(cases)})
+    return Results(tuple(cases), plain["rounds"], plain["quick"], plain["command"], plain["about"])

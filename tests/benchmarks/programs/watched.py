@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rxdicom import AE, evt
 from rxdicom.presentation import build_context
@@ -31,7 +31,7 @@ class Seen:
         """One more."""
         self.pdus += 1
 
-    def observe(self, how: str, events: "Callable[[], EventStreams]", kind: "evt.EventKind[evt.Event]") -> None:
+    def observe(self, how: str, events: "Callable[[], EventStreams]", kind: evt.EventKind[Any]) -> None:
         """Do with the streams what is asked for."""
         if how == "plain":
             return
