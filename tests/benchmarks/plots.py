@@ -58,9 +58,9 @@ def _figures(results: Results, pyplot: Any) -> Iterator[tuple[str, Any]]:
     if told:
         yield latency.NAME, _latencies(pyplot, told)
     for name, (title, _) in growth.WORKLOADS.items():
-        points = [each for each in results.of(growth.NAME, name) if not failure_of(each)]
-        if points:
-            yield f"{growth.NAME}-{name}", _growth(pyplot, title, points, results)
+        points = [(each, rows.row(each, results.start_up_of(each))) for each in results.of(growth.NAME, name)]
+        if comparable := [(each, of) for each, of in points if of.comparable]:
+            yield f"{growth.NAME}-{name}", _growth(pyplot, title, comparable)
 
 
 def _bars(pyplot: Any, title: str, shown: Sequence[Row]) -> Any:
@@ -73,6 +73,7 @@ def _bars(pyplot: Any, title: str, shown: Sequence[Row]) -> Any:
     axes.set_yticks(range(len(shown)), names)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter("")
     axes.bar_label(bars, [f" {milliseconds:.3g}" for milliseconds in each])
     axes.set_xlabel(f"ms each, without start-up: {title}")
     return figure
@@ -89,13 +90,13 @@ def _latencies(pyplot: Any, told: Sequence[Result]) -> Any:
     axes.set_yscale("log")
     axes.set_xticks(range(len(latency.FIGURES)), latency.FIGURES)
     axes.set_ylabel("ms, one C-ECHO")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def _growth(pyplot: Any, title: str, points: Sequence[Result], results: Results) -> Any:
+def _growth(pyplot: Any, title: str, told: Sequence[tuple[Result, Row]]) -> Any:
     """Time, CPU and memory, each against what grows."""
-    costs = [rows.row(each, results.start_up_of(each)) for each in points]
+    points, costs = [each for each, _ in told], [row for _, row in told]
     by_size = len({each.size // each.count for each in points}) > 1
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(_WIDTH + 2, 2.8), layout="constrained")
     lines: tuple[tuple[Any, str, Callable[[Row], float]], ...] = (
@@ -107,6 +108,8 @@ def _growth(pyplot: Any, title: str, points: Sequence[Result], results: Results)
     for axes, name, of in lines:
         figures = [of(row) / (row.size / 1e6 if by_size else row.count / 1e3) for row in costs]
         axes.plot(ticks, figures, marker="o", label=name)
+        if by_size and min(figures) > 0:  # from milliseconds for what is small to nothing for what is large
+            axes.set_yscale("log")
     unit = "MB" if by_size else "1000 objects"
     left.set_ylabel(f"seconds per {unit}")
     middle.set_ylabel(f"CPU seconds per {unit}")
@@ -116,12 +119,10 @@ def _growth(pyplot: Any, title: str, points: Sequence[Result], results: Results)
     right.set_ylabel("peak MiB above idle")
     for axes in (left, middle, right):
         axes.set_xticks(ticks, [each.title for each in points])
-        axes.set_ylim(bottom=0)
+        if axes.get_yscale() == "linear":
+            axes.set_ylim(bottom=0)
     for axes in (middle, right):
         axes.legend(frameon=False, fontsize=8)
-    if by_size:
-        left.set_yscale("log")
-        middle.set_yscale("log")
     figure.suptitle(f"By {title}", fontsize=10)
     return figure
 

@@ -14,10 +14,11 @@ FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
 def echo(assoc: Any, count: int, report: str) -> None:
-    """Send so many C-ECHOs, one after the other."""
+    """Send so many C-ECHOs, one after the other, after a first one for which both sides load what they need."""
     from latencies import Latencies
 
     latencies = Latencies()
+    assoc.send_c_echo()
     for _ in range(count):
         status: Any = latencies.time(assoc.send_c_echo)
         if getattr(status, "Status", None) != SUCCESS:

@@ -59,7 +59,9 @@ def tables(results: Results) -> list[Table]:
         return (str(of.count), *figures)
 
     heading = f"Latency of a C-ECHO inside one association in ms, median of {results.rounds} (max: of all rounds)"
-    notes = ("- : too few values in a run to tell",)
+    notes = (
+        "without the first of each association, for which both sides load code; - : too few values in a run to tell",
+    )
     return [simple_table(heading, ("", "C-ECHOs", *FIGURES), several, cells, notes)]
 
 
