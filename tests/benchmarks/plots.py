@@ -44,8 +44,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 def _figures(results: Results, pyplot: Any) -> Iterator[tuple[str, Any]]:
     transfers = (
         *((basic.NAME, name, workload.title) for name, workload in WORKLOADS.items()),
-        (parallel.NAME, "small", f"{parallel.SENDERS} associations at once, images of 4 kB"),
-        (parallel.NAME, "medium", f"{parallel.SENDERS} associations at once, images of 512 kB"),
+        (parallel.NAME, parallel.WORKLOAD, f"{parallel.SENDERS} associations at once, images of 4 kB"),
         (wide_area.NAME, wide_area.WORKLOAD, "images of 4 kB, 25 ms each way"),
         (query.NAME, query.FIND, "C-FIND, small matches"),
         (query.NAME, query.GET, "C-GET, images of 4 kB"),

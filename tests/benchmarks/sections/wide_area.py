@@ -26,11 +26,11 @@ def _stack(name: str) -> tuple[Program, Program]:
 
 
 _PAIRS = {
-    "window-1": ("rxdicom, window 1", _window(1), 200),
-    "window-8": ("rxdicom, window 8", _window(8), None),
+    "window-1": ("rxdicom, window 1", _window(1), 100),
+    "window-8": ("rxdicom, window 8", _window(8), 800),
     "window-32": ("rxdicom, window 32", _window(32), None),
-    "nodelay-nodelay": ("DCMTK nodelay", _stack("nodelay"), 60),
-    "pynetdicom-pynetdicom": ("pynetdicom", _stack("pynetdicom"), 60),
+    "nodelay-nodelay": ("DCMTK nodelay", _stack("nodelay"), 40),
+    "pynetdicom-pynetdicom": ("pynetdicom", _stack("pynetdicom"), 40),
 }
 """The title, sender and receiver, and how many objects are sent if that is a sample (each takes a round trip)."""
 
