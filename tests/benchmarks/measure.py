@@ -118,8 +118,11 @@ def _mark(receiver: Running | None) -> int:
     """The resident memory of the idle receiver, above which its peak is counted from now on."""
     if receiver is None:
         return 0
-    memory.reset(receiver.pid)
-    return memory.resident(receiver.pid)
+    try:
+        memory.reset(receiver.pid)
+        return memory.resident(receiver.pid)
+    except OSError:
+        raise RunFailed(f"the receiver ended too early: {receiver.last_line}") from None
 
 
 def _check(sender: Running, end: Ended, expected: tuple[str, ...]) -> None:

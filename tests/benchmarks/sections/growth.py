@@ -50,8 +50,8 @@ WORKLOADS: dict[str, tuple[str, tuple[Point, ...]]] = {
         tuple(Point(str(count), SMALL, count) for count in (100, 400, 1600, 6400)),
     ),
     "associations": (
-        "the number of associations, 2000 objects of 4 kB in all",
-        tuple(Point(str(count), SMALL, 2000, count) for count in (1, 4, 16, 64)),
+        "the number of associations, 1600 objects of 4 kB in all",
+        tuple(Point(str(count), SMALL, 1600, count) for count in (1, 4, 16, 64)),
     ),
 }
 _QUICK = {

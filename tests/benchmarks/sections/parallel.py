@@ -1,5 +1,7 @@
 """Sixteen senders at once, processes of their own, against one receiver."""
 
+from attrs import evolve
+
 from tests.benchmarks.cases import Case, Results, Scale, Section, Table
 from tests.benchmarks.data import prepare
 from tests.benchmarks.measure import Trial
@@ -29,7 +31,7 @@ _PAIRS = (
     ("rxdicom", "nodelay", None),
     ("nodelay", "rxdicom", None),
     ("nodelay", "nodelay", None),
-    ("pynetdicom", "pynetdicom", 20),
+    ("pynetdicom", "pynetdicom", 10),
 )
 """Senders, receiver, and how many objects each sender sends if that is a sample."""
 _TITLES = {"rxdicom": "rxdicom", "nodelay": "DCMTK nodelay --fork", "pynetdicom": "pynetdicom"}
@@ -59,7 +61,8 @@ def tables(results: Results) -> list[Table]:
         return []
     title = f"{SENDERS} associations at once, each {rows[0].count // SENDERS} images of 4 kB"
     references = (("nodelay-nodelay", "DCMTK"), ("pynetdicom-pynetdicom", "pynetdicom"))
-    return [table(heading_of(rows, title, results.rounds), rows, references)]
+    shown = table(heading_of(rows, title, results.rounds), rows, references)
+    return [evolve(shown, notes=("CPU scp with --fork lacks the children that storescp had not waited for yet",))]
 
 
 SECTION = Section(NAME, f"{SENDERS} senders at once", cases, tables)

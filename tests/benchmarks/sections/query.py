@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from attrs import evolve
+
 from tests.benchmarks.cases import Case, Results, Scale, Section, Table
 from tests.benchmarks.data import Batch, prepare
 from tests.benchmarks.measure import Trial
@@ -16,6 +18,8 @@ FIND, GET = "find", "get"
 
 _MATCHES, _QUICK_MATCHES = 10_000, 20
 _INSTANCES, _QUICK_INSTANCES = 500, 5
+_ARCHIVED = 2000
+"""Matches of DCMTK's archive, whose index is a file that is read from the beginning for each that is added."""
 _SAMPLES = {FIND: 1000, GET: 100}
 """How many, where all of them take long: with pynetdicom at one end."""
 _START = {FIND: "start-find", GET: "start-get"}
@@ -51,8 +55,7 @@ def _case(name: str, scu: str, scp: str, scale: Scale, *, is_start_up: bool) -> 
     if "pynetdicom" in (scu, scp) and not scale.full:
         sent = min(count, _SAMPLES[name])
     elif scp == "nodelay":
-        # The index of DCMTK's archive lies in a file that it reads from the beginning for each match.
-        sent = min(count, _INSTANCES)
+        sent = min(count, _ARCHIVED)
     needs_files = name == GET or scp == "nodelay"
     batch = prepare(scale.data, SMALL, sent if needs_files else 1)
     receiver = _archive(scale.cache, batch) if scp == "nodelay" else _provider(name, scp, sent, batch)
@@ -87,6 +90,7 @@ def _archive(cache: Path, batch: Batch) -> Program:
             files = sorted(str(path) for path in database.glob("*.dcm"))
             subprocess.run([program, str(database), *files], check=True, capture_output=True)
             (folder / "complete").touch()
+    # Not in a single process: so it crashes when a connection ends without an association, as that of who waits for it.
     return Program((found("dcmqrscp"), "-c", str(folder / "dcmqrscp.cfg"), "{port}"), STACKS["nodelay"].environment)
 
 
@@ -99,7 +103,7 @@ HostTable END
 VendorTable BEGIN
 VendorTable END
 AETable BEGIN
-ARCHIVE {database} RW (200, 4096mb) ANY
+ARCHIVE {database} RW (200, 1024mb) ANY
 AETable END
 """
 
@@ -143,7 +147,8 @@ def tables(results: Results) -> list[Table]:
     for name, title in titles.items():
         if rows := rows_of(results, NAME, name):
             heading = heading_of(rows, title.format(rows[0].count), results.rounds)
-            shown.append(table(heading, rows, references))
+            notes = ("CPU scp of DCMTK's archive lacks its children, which it does not wait for",)
+            shown.append(evolve(table(heading, rows, references), notes=notes))
     return shown
 
 
