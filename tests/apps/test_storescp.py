@@ -19,6 +19,7 @@ from pydicom import Dataset
 from rxdicom import AE, AssociationAborted, AssociationReleased
 from rxdicom.apps.storage import Store, clean, file_name, keep
 from rxdicom.presentation import build_context
+from rxdicom.wire.items import AsyncOperationsWindow
 from tests.apps.support import SECONDARY_CAPTURE, call, dicom_file, read, run, server
 
 HOSTILE = (
@@ -264,3 +265,16 @@ def test_files_have_the_permissions_that_the_process_gives(tmp_path: Path):
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "out" / "1.2.3.dcm").stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize(
+    ("options", "proposed", "accepted"),
+    [((), 9, 1), (("--window", 3), 2, 2), (("--window", 3), 9, 3), (("--window", 3), 0, 3)],
+)
+def test_a_window_is_accepted_up_to_what_it_was_told(
+    tmp_path: Path, options: tuple[object, ...], proposed: int, accepted: int
+):
+    asked = AsyncOperationsWindow(proposed, 1)
+    with server("storescp", *options, "-od", tmp_path) as scp:
+        with AE().associate("127.0.0.1", scp.port, [build_context(SECONDARY_CAPTURE)], ext_neg=[asked]) as assoc:
+            assert assoc.operations_window == (accepted, 1)
