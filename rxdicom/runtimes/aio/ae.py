@@ -203,7 +203,18 @@ class AE(Entity):
     """The same, by the name that it has where :meth:`start_server` starts at once."""
 
     async def shutdown(self) -> None:
-        """Shut all servers down, abort all associations, wait until they are over, and end the threads."""
+        """Shut all servers down, abort all associations, wait until they are over, and end the threads.
+
+        A plain handler that still runs has ``timeouts.release`` seconds from now. After that it is left alone, and what
+        it has not saved of a received dataset that lies on disk is removed.
+        """
+        loop = asyncio.get_running_loop()
+        seconds = self.timeouts.release
+        deadline = None if seconds is None else loop.time() + seconds
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - loop.time())
+
         servers, self._servers = self._servers, WeakSet[AssociationServer]()
         for server in servers:
             await server.shutdown()
@@ -212,8 +223,8 @@ class AE(Entity):
             association.abort()
             association.interrupt()
         for association in associations:
-            await association.join(self.timeouts.release)
-        self._workers.stop()
+            await association.join(left())
+        await self._workers.shutdown(left())
 
     async def __aenter__(self) -> "AE":
         return self
