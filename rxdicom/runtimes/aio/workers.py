@@ -89,9 +89,7 @@ class _Outcome:
 class _Call:
     """A function on its way through a thread. Only :meth:`perform` runs there, all else on the loop."""
 
-    def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], settled: "Callable[[_Call], None]"
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], settled: "Callable[[_Call], None]") -> None:
         self._function = function
         self._args = args
         self._settled = settled
