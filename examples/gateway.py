@@ -16,73 +16,68 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 import uvicorn
 from attrs import field, frozen
 from pydicom import Dataset
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import tag_for_keyword
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rxdicom import ArgumentError, DatasetError, InvalidFile, RxDicomError, Sent, evt
+from rxdicom import ArgumentError, DatasetError, InvalidFile, RxDicomError, Status, evt
 from rxdicom.aio import AE, AssociationServer
 from rxdicom.events.records import CStore
 from rxdicom.operators import activity, to_async_iterator, to_jsonl
-from rxdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as STUDY_ROOT
-from rxdicom.sop_class import Verification
+from rxdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
 RETURNED = ("StudyInstanceUID", "StudyDate", "StudyDescription", "PatientID", "PatientName")
 
 
 @frozen
 class Gateway:
-    """Passes on to the peer with this AE title, host and port; listens for associations at ``address``."""
+    """Passes on to the peer of this AE title, at host and port; listens for associations at ``address``."""
 
     title: str
-    host: str
-    port: int
+    peer: tuple[str, int]
     address: tuple[str, int] = ("127.0.0.1", 11113)
     ae: AE = field(factory=lambda: AE("GATEWAY"), init=False)
 
-    async def store(self, path: str) -> Sent:
-        (sent,) = [each async for each in self.ae.send(self.host, self.port, path, ae_title=self.title)]
-        return sent
+    async def store(self, path: str) -> Status:
+        (sent,) = [each async for each in self.ae.send(*self.peer, path, ae_title=self.title)]
+        if sent.status is None:
+            raise sent.error or RxDicomError(f"{path} was not sent")
+        return sent.status
 
-    async def on_store(self, event: CStore) -> int:
+    async def on_store(self, event: CStore) -> Status:
         with TemporaryDirectory() as folder:
             await asyncio.to_thread(event.save, f"{folder}/received.dcm")
-            sent = await self.store(f"{folder}/received.dcm")
-        return 0xA700 if sent.status is None else int(sent.status)
+            return await self.store(f"{folder}/received.dcm")
 
     async def upload(self, request: Request) -> Response:
         with NamedTemporaryFile(suffix=".dcm") as file:
             async for chunk in request.stream():
                 file.write(chunk)
             file.flush()
-            sent = await self.store(file.name)
-        if sent.status is None:
-            return failed(request, sent.error or RxDicomError())
-        code = HTTPStatus.CREATED if sent.is_stored else HTTPStatus.BAD_GATEWAY
-        return JSONResponse({"status": f"0x{sent.status:04X}", "description": sent.status.description}, code)
+            status = await self.store(file.name)
+        answer = {"status": f"0x{status:04X}", "description": status.description}
+        return JSONResponse(answer, 201 if status.category in ("Success", "Warning") else 502)
 
     async def find(self, request: Request) -> Response:
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
         for keyword, value in (dict.fromkeys(RETURNED, "") | dict(request.query_params)).items():
-            tag = tag_for_keyword(keyword)
-            if tag is None:
-                return failed(request, ArgumentError(f"there is no attribute {keyword}"))
-            query.add_new(tag, dictionary_VR(tag), value)
-        async with self.ae.associate(self.host, self.port, ae_title=self.title) as assoc:
-            answers = [answer async for answer in assoc.send_c_find(query, STUDY_ROOT)]
+            if tag_for_keyword(keyword) is None:
+                raise ArgumentError(f"there is no attribute {keyword}")
+            setattr(query, keyword, value)
+        async with self.ae.associate(*self.peer, ae_title=self.title) as assoc:
+            answers = [answer async for answer in assoc.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)]
         status, _ = answers[-1]
         if status.category != "Success":
-            return JSONResponse({"error": status.description}, HTTPStatus.BAD_GATEWAY)
+            raise RxDicomError(f"the peer answers 0x{status:04X}, {status.description}")
         matches = [identifier.to_json_dict() for _, identifier in answers if identifier is not None]
         return JSONResponse(matches, media_type="application/dicom+json")
 
@@ -102,13 +97,13 @@ class Gateway:
     async def serving(self, _: Starlette) -> AsyncGenerator[dict[str, AssociationServer]]:
         self.ae.accept_any_storage = True
         self.ae.add_supported_context(Verification)
-        self.ae.add_requested_context(STUDY_ROOT)
+        self.ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
         async with self.ae, self.ae.start_server(self.address, evt_handlers=[(evt.EVT_C_STORE, self.on_store)]) as scp:
             yield {"server": scp}
 
     def app(self) -> Starlette:
         routes = [
-            Route("/", page),
+            Route("/", FileResponse(Path(__file__).with_suffix(".html"))),
             Route("/instances", self.upload, methods=["POST"]),
             Route("/studies", self.find),
             Route("/events", self.events),
@@ -116,14 +111,10 @@ class Gateway:
         return Starlette(routes=routes, lifespan=self.serving, exception_handlers={RxDicomError: failed})
 
 
-async def page(_: Request) -> Response:
-    return FileResponse(Path(__file__).with_suffix(".html"))
-
-
 def failed(_: Request, error: Exception) -> Response:
     """What is wrong with the request, or with the peer."""
     is_ours = isinstance(error, ArgumentError | DatasetError | InvalidFile)
-    return JSONResponse({"error": str(error)}, HTTPStatus.BAD_REQUEST if is_ours else HTTPStatus.BAD_GATEWAY)
+    return JSONResponse({"error": str(error)}, 400 if is_ours else 502)
 
 
 def main() -> None:
@@ -132,7 +123,7 @@ def main() -> None:
         return
     title, host, port = sys.argv[1:]
     # A browser that listens to events would not let it end.
-    uvicorn.run(Gateway(title, host, int(port)).app(), timeout_graceful_shutdown=1)
+    uvicorn.run(Gateway(title, (host, int(port))).app(), timeout_graceful_shutdown=1)
 
 
 if __name__ == "__main__":
