@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext, RxDicomError, TimedOut
 from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status
 
 if TYPE_CHECKING:
@@ -55,3 +56,10 @@ class Totals:
             return evolve(self, failed=self.failed + 1)
         warned = sent.status is not None and sent.status.category == STATUS_WARNING
         return evolve(self, stored=self.stored + 1, warnings=self.warnings + warned, bytes=self.bytes + sent.size)
+
+
+def concerns_one(error: Exception) -> bool:
+    """Whether this is wrong with one object and says nothing about the others; otherwise the association is over."""
+    if isinstance(error, TimedOut):
+        return error.phase == "response"
+    return isinstance(error, DatasetError | NoAcceptedContext | ArgumentError) or not isinstance(error, RxDicomError)

@@ -18,16 +18,22 @@ from rxdicom import (
     StateError,
     TimedOut,
     build_context,
+    build_role,
     evt,
 )
 from rxdicom.events.records import Aborted, DIMSEReceived, Event, UserID
-from rxdicom.pdu_primitives import UserIdentityNegotiation
-from rxdicom.wire.items import UserIdentityResponse
+from rxdicom.pdu_primitives import (
+    AsynchronousOperationsWindowNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
+from rxdicom.wire.items import SOPClassExtended, UserIdentityResponse
 from rxdicom.wire.uids import VERIFICATION
 from tests.certificates import Certificates
 from tests.contract.conftest import Sides
 from tests.contract.runtime import Runtime
-from tests.runtimes.queries import FIND, instance, query
+from tests.runtimes.queries import CT, FIND, instance, query
 from tests.support import DEADLINE, free_port
 
 
@@ -204,6 +210,47 @@ def test_user_identity(sides: Sides, accepted: bool) -> None:
         assert UserIdentityResponse(b"") in assoc.acceptor.user_information
         requestor = server.active_associations[0].requestor
         assert requestor.user_identity.primary == b"user"
+
+
+def test_negotiation_handlers(sides: Sides) -> None:
+    """The window, and both kinds of extended negotiation: what is asked, and what is answered."""
+    window = AsynchronousOperationsWindowNegotiation()
+    window.maximum_number_operations_invoked, window.maximum_number_operations_performed = 5, 7
+    extended = SOPClassExtendedNegotiation()
+    extended.sop_class_uid, extended.service_class_application_information = CT, b"\x02\x00"
+    common = SOPClassCommonExtendedNegotiation()
+    common.sop_class_uid, common.service_class_uid = CT, "1.2.840.10008.4.2"
+    seen: dict[str, Any] = {}
+
+    def on_window(event: Any) -> tuple[int, int]:
+        seen["window"] = event.nr_invoked, event.nr_performed
+        return 3, 9
+
+    def on_extended(event: Any) -> dict[str, bytes]:
+        seen["extended"] = event.app_info
+        return {CT: b"\x01", "1.2.3": b"not asked"}
+
+    def on_common(event: Any) -> Any:
+        seen["common"] = set(event.items)
+        return event.items
+
+    server = sides.start((evt.EVT_SOP_EXTENDED, on_extended), (evt.EVT_SOP_COMMON, on_common))
+    for each in sides.scp_runtime.handlers(((evt.EVT_ASYNC_OPS, on_window),)):
+        server.bind(*each)
+    with sides.associate(server, ext_neg=[window, extended, common]) as assoc:
+        assert seen == {"window": (5, 7), "extended": {CT: b"\x02\x00"}, "common": {CT}}
+        assert assoc.operations_window == (3, 7)
+        assert server.active_associations[0].operations_window == (7, 3)
+        infos = [item for item in assoc.acceptor.user_information if isinstance(item, SOPClassExtended)]
+        assert infos == [SOPClassExtended(CT, b"\x01")]
+
+
+def test_role_selection(sides: Sides) -> None:
+    with sides.associate(sides.start(), ext_neg=[build_role(CT, scp_role=True)]) as assoc:
+        roles = {each.abstract_syntax: (each.as_scu, each.as_scp) for each in assoc.accepted_contexts}
+        assert roles[CT] == (False, True)
+        with pytest.raises(NoAcceptedContext):
+            assoc.send_c_store(instance())
 
 
 # ---- how it ends
