@@ -150,11 +150,10 @@ def test_abort_by_the_peer() -> None:
         assert aborted[0].by == "peer"
 
 
-def test_tls_both_ways(tmp_path: Path) -> None:
-    made = Certificates(tmp_path)
+def test_tls_both_ways(tmp_path: Path, certificates: Certificates) -> None:
     path, head = next((p, h) for p, h in storable_files().items() if p.name == "MR_small.dcm")
-    server_context, client_context = made.contexts()
-    identity = ("+tls", made.key, made.certificate, "+cf", made.certificate)
+    server_context, client_context = certificates.contexts()
+    identity = ("+tls", certificates.key, certificates.certificate, "+cf", certificates.certificate)
     with storing(tmp_path / "ours", server_context) as (server, ended):
         run(dcmtk("storescu"), *identity, "127.0.0.1", server.address[1], path)
         assert [type(each) for each in ended] == [Released]
