@@ -92,9 +92,11 @@ async def another_server(ae: AE, server: AssociationServer, options: dict[str, A
 @on_both_loops
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("scenario", [one_response, several_responses, moved, many, spread, given_up, another_server])
-def test_cancelled_at_every_await(tmp_path: Path, loop: str, over_tls: bool, scenario: Scenario) -> None:
+def test_cancelled_at_every_await(
+    tmp_path: Path, certificates: Certificates, loop: str, over_tls: bool, scenario: Scenario
+) -> None:
     """Step through everything that a program does, cancelling it once at each place where it waits."""
-    contexts = Certificates(tmp_path).contexts() if over_tls else None
+    contexts = certificates.contexts() if over_tls else None
     spool = tmp_path / "spool"
     spool.mkdir()
     ae = entity()

@@ -42,9 +42,11 @@ def huge_file(folder: Path, size: int) -> Path:
 
 @on_both_loops
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
-def test_large_datasets_arrive_as_they_were_sent(tmp_path: Path, loop: str, over_tls: bool) -> None:
+def test_large_datasets_arrive_as_they_were_sent(
+    tmp_path: Path, certificates: Certificates, loop: str, over_tls: bool
+) -> None:
     """Both sides share a loop, so that what is sent waits again and again until the other side has read."""
-    contexts = Certificates(tmp_path).contexts() if over_tls else None
+    contexts = certificates.contexts() if over_tls else None
     sent = instance()
     sent.BitsAllocated = 8
     sent.add_new(0x7FE00010, "OW", os.urandom(24 * MEBIBYTE))

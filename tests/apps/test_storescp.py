@@ -119,26 +119,28 @@ def test_what_is_stored_is_what_was_sent(tmp_path: Path):
     assert running.said.count(": stored 1.2.3.dcm, ") == 1
 
 
-def test_ignored_objects_are_accepted_and_not_kept(tmp_path: Path):
+def test_ignored_objects_are_accepted_and_not_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     sent = dicom_file(tmp_path / "in" / "image.dcm", filling=100)
     with server("storescp", "--ignore", "-od", tmp_path / "out") as running:
-        assert run("storescu", "127.0.0.1", running.port, sent).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, sent).code == 0
         assert running.stop() == 0
     assert not (tmp_path / "out").exists()
     assert ": discarded 1.2.3" in running.said
 
 
-def test_a_fault_of_the_disk_is_out_of_resources_and_the_server_goes_on(tmp_path: Path):
+def test_a_fault_of_the_disk_is_out_of_resources_and_the_server_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     folder = tmp_path / "out"
     sent = dicom_file(tmp_path / "in" / "image.dcm")
     with server("storescp", "-od", folder) as running:
         shutil.rmtree(folder)
-        outcome = run("storescu", "127.0.0.1", running.port, sent)
+        outcome = call(capsys, "storescu", "127.0.0.1", running.port, sent)
         assert outcome.code == 1
         assert "image.dcm: the peer refused it: 0xA700 refused: out of resources" in outcome.err
         folder.mkdir()
-        assert run("storescu", "127.0.0.1", running.port, sent).code == 0
-        assert run("echoscu", "127.0.0.1", running.port).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, sent).code == 0
+        assert call(capsys, "echoscu", "127.0.0.1", running.port).code == 0
     assert [path.name for path in folder.iterdir()] == ["1.2.3.dcm"]
 
 
@@ -167,7 +169,9 @@ def test_only_relaxed_does_not_wait_for_the_disk(durable: bool):
 
 
 @pytest.mark.parametrize("options", [(), ("--relaxed",)])
-def test_relaxed_is_said_and_large_objects_are_spooled_in_the_folder(tmp_path: Path, options: tuple[str, ...]):
+def test_relaxed_is_said_and_large_objects_are_spooled_in_the_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: tuple[str, ...]
+):
     folder = tmp_path / "out"
     large = tmp_path / "large.dcm"
     filling = bytes(3_000_000)
@@ -175,7 +179,7 @@ def test_relaxed_is_said_and_large_objects_are_spooled_in_the_folder(tmp_path: P
     large.write_bytes(small + b"\xe0\x7f\x10\0OB\0\0" + len(filling).to_bytes(4, "little") + filling)
     with server("storescp", "-od", folder, *options) as running:
         assert (", relaxed" in running.said) == bool(options)
-        assert run("storescu", "127.0.0.1", running.port, large).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, large).code == 0
         assert running.stop() == 0
     assert [path.name for path in folder.iterdir()] == ["1.2.9.dcm"]
     assert len(read(folder / "1.2.9.dcm").PixelData) == len(filling)
@@ -258,10 +262,10 @@ def test_every_program_that_receives_cleans_its_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_have_the_permissions_that_the_process_gives(tmp_path: Path):
+def test_files_have_the_permissions_that_the_process_gives(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     sent = dicom_file(tmp_path / "in" / "image.dcm")
     with server("storescp", "-od", tmp_path / "out") as running:
-        assert run("storescu", "127.0.0.1", running.port, sent).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, sent).code == 0
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "out" / "1.2.3.dcm").stat().st_mode) == 0o666 & ~mask

@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from pathlib import Path
+import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -144,6 +145,27 @@ def test_one_association_too_many(sides: Sides) -> None:
         assert (caught.value.result, caught.value.source, caught.value.reason) == (2, 3, 2)
     with sides.associate(server) as assoc:
         assert assoc.send_c_echo() == 0x0000
+
+
+def test_one_connection_too_many(sides: Sides) -> None:
+    """It is closed without a word, whatever it might ask for, and its place is free again as soon as one has gone."""
+    sides.scp.limits = evolve(sides.scp.limits, connections=2)
+    server = sides.start()
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(server.address)) for _ in range(2)]
+        with socket.create_connection(server.address) as refused:
+            refused.settimeout(DEADLINE)
+            assert refused.recv(100) == b""
+        silent[0].close()
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                with sides.associate(server) as assoc:
+                    assert assoc.send_c_echo() == 0x0000
+                break
+            except (AssociationAborted, ConnectionFailed):
+                # Its end has not been noticed yet.
+                assert time.monotonic() < deadline
 
 
 def test_no_context_is_accepted(sides: Sides) -> None:
@@ -359,8 +381,8 @@ def test_an_observer_of_the_last_response_aborts(sides: Sides, request_kind: str
 # ---- TLS and IPv6
 
 
-def test_tls(sides: Sides, tmp_path: Path) -> None:
-    server_context, client_context = Certificates(tmp_path).contexts()
+def test_tls(sides: Sides, certificates: Certificates) -> None:
+    server_context, client_context = certificates.contexts()
     server = sides.start(ssl_context=server_context)
     with sides.associate(server, tls_args=(client_context, "localhost")) as assoc:
         assert assoc.send_c_store(instance(size=2_000_000)) == 0xC211
@@ -376,10 +398,10 @@ def test_tls(sides: Sides, tmp_path: Path) -> None:
         assert assoc.send_c_echo() == 0x0000
 
 
-def test_a_handshake_that_stalls(sides: Sides, tmp_path: Path) -> None:
-    server_context, client_context = Certificates(tmp_path).contexts()
-    sides.scu.timeouts = evolve(sides.scu.timeouts, tls=0.3)
-    sides.scp.timeouts = evolve(sides.scp.timeouts, tls=0.3)
+def test_a_handshake_that_stalls(sides: Sides, certificates: Certificates) -> None:
+    server_context, client_context = certificates.contexts()
+    sides.scu.timeouts = evolve(sides.scu.timeouts, tls=0.2)
+    sides.scp.timeouts = evolve(sides.scp.timeouts, tls=0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimedOut) as caught:
         sides.scu.associate(*silent.getsockname(), tls_args=(client_context, "localhost"))
     assert caught.value.phase == "tls"

@@ -1,5 +1,6 @@
 """The services, whichever runtime asks and whichever answers."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,33 @@ def test_what_a_handler_does_wrong_is_a_defined_failure(sides: Sides, answer: An
     with sides.associate(sides.start((evt.EVT_C_STORE, answer))) as assoc:
         assert assoc.send_c_store(instance()) == status
         assert assoc.send_c_echo() == 0x0000
+
+
+def test_a_status_that_the_service_does_not_have_is_sent_and_logged_once(
+    sides: Sides, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For each operation, whatever its table knows goes without a word."""
+    caplog.set_level(logging.WARNING, logger="rxdicom")
+    answered = iter((0xD000, 0xB000, 0xD000, 0xD001, 0xD000))
+
+    def on_store(event: CStore) -> int:
+        return next(answered)
+
+    handlers: tuple[EventHandler, ...] = (
+        (evt.EVT_C_STORE, on_store),
+        (evt.EVT_C_FIND, returns([(0xFF00, query()), (0xD000, None)])),
+    )
+    with sides.associate(sides.start(*handlers)) as assoc:
+        answers = [int(assoc.send_c_store(instance())) for _ in range(5)]
+        for _ in range(2):
+            assert [int(status) for status, _ in assoc.send_c_find(query(), FIND)] == [0xFF00, 0xD000]
+    assert answers == [0xD000, 0xB000, 0xD000, 0xD001, 0xD000]
+    logged = [record.getMessage() for record in caplog.records if "is none of" in record.getMessage()]
+    assert [line.partition(" is none of ")[0].partition(": ")[2] for line in logged] == [
+        "C-STORE: status 0xD000",
+        "C-STORE: status 0xD001",
+        "C-FIND: status 0xD000",
+    ]
 
 
 def test_what_cannot_be_sent_is_raised(sides: Sides, tmp_path: Path) -> None:

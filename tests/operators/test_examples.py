@@ -30,8 +30,9 @@ SHOWN = {
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_what_an_example_shows(name: str) -> None:
-    shown = run(python()[0], EXAMPLES / f"{name}.py").stdout
-    assert re.fullmatch(SHOWN[name], shown), shown
+    done = run(python()[0], EXAMPLES / f"{name}.py")
+    assert re.fullmatch(SHOWN[name], done.stdout), done.stdout
+    assert not done.stderr
 
 
 @pytest.mark.parametrize("name", SHOWN)
