@@ -102,7 +102,7 @@ class Row:
     iterates: bool = field(init=False, default=Factory(lambda self: self.kind.iterates, takes_self=True))
 
 
-ROWS: Mapping[int, Row] = {
+ROWS: Mapping[Command, Row] = {
     Command.C_ECHO_RQ: Row(kinds.EVT_C_ECHO, status_service),
     Command.C_STORE_RQ: Row(kinds.EVT_C_STORE, status_service),
     Command.C_FIND_RQ: Row(kinds.EVT_C_FIND, find),
@@ -115,5 +115,5 @@ ROWS: Mapping[int, Row] = {
     Command.N_GET_RQ: Row(kinds.EVT_N_GET, normalized),
     Command.N_SET_RQ: Row(kinds.EVT_N_SET, normalized),
 }
-"""Every request, by its command field, but C-CANCEL, which is no request but a wish."""
-_OPERATIONS = {number: Command(number).message_name.removesuffix("-RQ") for number in ROWS}
+"""Every request but C-CANCEL, which is no request but a wish."""
+_OPERATIONS = {kind: kind.message_name.removesuffix("-RQ") for kind in ROWS}

@@ -20,6 +20,11 @@ from rxdicom.runtimes.threads.sending import Transfer
 Make = Callable[[Sequence[PresentationContext]], Association]
 """Makes an association, not yet open, that proposes these contexts."""
 
+_ENOUGH = 32
+"""Results that are handed over at once, ..."""
+_LINGER = 0.002
+"""... and the seconds after which fewer are."""
+
 
 class Delivery(Transfer):
     """What becomes of the objects of a batch that is sent over associations of its own. Made by :meth:`AE.send`.
@@ -69,15 +74,19 @@ class _Outlet:
     def put(self, sent: Sent) -> None:
         """Hand a result over, once there is room for it."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._results) < MOST_WAITING or not self._has_consumer)
+            while len(self._results) >= MOST_WAITING and self._has_consumer:
+                self._changed.wait()
             if self._has_consumer:
                 self._results.append(sent)
-                self._changed.notify_all()
+                if len(self._results) in (1, _ENOUGH):
+                    self._changed.notify_all()
 
     def take(self) -> deque[Sent]:
         """The results that have come, when there are any; none once it is over. Then what went wrong is raised."""
         with self._changed:
             self._changed.wait_for(lambda: self._results or self.is_over)
+            # Small objects come by the thousand a second: who woke up for each would slow down who sends them.
+            self._changed.wait_for(lambda: len(self._results) >= _ENOUGH or self.is_over or self.is_stopped, _LINGER)
             taken, self._results = self._results, deque()
             self._changed.notify_all()
             if not taken and self._error is not None and self._has_consumer:
