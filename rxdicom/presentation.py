@@ -8,21 +8,15 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rxdicom import service_class as services
+from rxdicom.builders import Attribute, Builder, optional_bool, optional_int, optional_uid, uids
 from rxdicom.errors import ArgumentError
-from rxdicom.pdu_primitives import (
-    Attribute,
-    Builder,
-    SCP_SCU_RoleSelectionNegotiation,
-    optional_bool,
-    optional_int,
-    optional_uid,
-    uids,
-)
 from rxdicom.sop_class import standard_sop_classes
 from rxdicom.wire import uids as known
 
 if TYPE_CHECKING:
     from pydicom.uid import UID
+
+    from rxdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
     DEFAULT_TRANSFER_SYNTAXES: list[str]
     ALL_TRANSFER_SYNTAXES: list[str]
@@ -142,12 +136,14 @@ def build_context(
     return context
 
 
-def build_role(uid: str, scu_role: bool = False, scp_role: bool = False) -> SCP_SCU_RoleSelectionNegotiation:
+def build_role(uid: str, scu_role: bool = False, scp_role: bool = False) -> "SCP_SCU_RoleSelectionNegotiation":
     """The role selection item by which a requestor proposes roles for itself (PS3.7 D.3.3.4).
 
     >>> build_role("1.2.840.10008.5.1.4.1.1.2", scp_role=True).freeze().scp_role
     True
     """
+    from rxdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+
     role = SCP_SCU_RoleSelectionNegotiation()
     role.sop_class_uid = uid
     role.scu_role = scu_role

@@ -19,6 +19,7 @@ LAYERS = {
     "status": 2,
     "service_class": 2,
     "sop_class": 2,
+    "builders": 2,
     "application_information": 2,
     "pdu_primitives": 2,
     "presentation": 2,

@@ -6,12 +6,8 @@ import warnings
 from argparse import Namespace
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rxdicom.log import LAYOUT, LOG, escaped
-
-if TYPE_CHECKING:
-    pass
 
 
 def complain(program: str, message: str) -> None:

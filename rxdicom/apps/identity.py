@@ -1,7 +1,5 @@
 """User identity (PS3.7 D.3.3.7): what a client program says it acts for, and whom a server program lets in."""
 
-import getpass
-import hmac
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -93,6 +91,8 @@ def _password(args: Namespace) -> bytes:
     if not path:
         return _bytes(args.password or "")
     if path == "-" and sys.stdin.isatty():
+        import getpass
+
         return _bytes(getpass.getpass(f"password of {args.user}: "))
     with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
         line = file.readline(_MOST + 2)
@@ -148,4 +148,6 @@ def authenticate(event: "UserID", users: Mapping[str, str | None]) -> tuple[bool
         return False, None
     password = users[name]
     given = event.secondary_field or b"" if event.user_id_type == _USERNAME_AND_PASSCODE else b""
+    import hmac
+
     return password is None or hmac.compare_digest(password.encode(), given), None

@@ -1,8 +1,6 @@
 """The options that programs share, named as users of DCMTK and pynetdicom know them, and what is made of them."""
 
 import math
-import os
-import ssl
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -10,13 +8,15 @@ from typing import TYPE_CHECKING, NoReturn
 from attrs import evolve
 
 from rxdicom import AE, Association, __version__
-from rxdicom.apps.console import LOG, escaped, reason
+from rxdicom.apps.console import escaped
 from rxdicom.apps.identity import add_identity_options, check_confirmed, user_identity
 from rxdicom.errors import ArgumentError
 from rxdicom.presentation import PresentationContext
 from rxdicom.wire.items import UserItem
 
 if TYPE_CHECKING:
+    import ssl
+
     from rxdicom.events.bindings import EventHandler
 
 _TLS_OPTIONS = ("cert", "key", "ca", "insecure", "hostname", "require_client_cert")
@@ -234,39 +234,25 @@ def connector(
     return connect
 
 
-def client_tls(args: Namespace) -> tuple[ssl.SSLContext, str] | None:
+def client_tls(args: Namespace) -> "tuple[ssl.SSLContext, str] | None":
+    """The TLS context of a client and the name that the peer's certificate must have, None without TLS.
+
+    Raises :class:`~rxdicom.errors.ArgumentError`.
+    """
     if not _wants_tls(args):
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if args.insecure:
-        LOG.warning("--insecure: whoever answers at %s is trusted, its certificate is not verified", args.host)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif args.ca:
-        _load(context.load_verify_locations, "--ca", args.ca)
-    else:
-        context.load_default_certs()
-    if args.cert:
-        _load_certificate(context, args)
-    return context, args.hostname or args.host
+    from rxdicom.apps.tls import client_context
+
+    return client_context(args), args.hostname or args.host
 
 
-def server_tls(args: Namespace) -> ssl.SSLContext | None:
+def server_tls(args: Namespace) -> "ssl.SSLContext | None":
     """The TLS context of a server, None if it is not to speak TLS. Raises :class:`~rxdicom.errors.ArgumentError`."""
     if not _wants_tls(args):
         return None
-    if not args.cert:
-        raise ArgumentError("--tls needs --cert, the certificate of this server")
-    if args.require_client_cert and not args.ca:
-        raise ArgumentError("--require-client-cert needs --ca, to check certificates with")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load_certificate(context, args)
-    if args.ca:
-        _load(context.load_verify_locations, "--ca", args.ca)
-        context.verify_mode = ssl.CERT_REQUIRED if args.require_client_cert else ssl.CERT_OPTIONAL
-    return context
+    from rxdicom.apps.tls import server_context
+
+    return server_context(args)
 
 
 def _wants_tls(args: Namespace) -> bool:
@@ -276,23 +262,3 @@ def _wants_tls(args: Namespace) -> bool:
     if args.key and not args.cert:
         raise ArgumentError("--key needs --cert")
     return args.tls
-
-
-def _load_certificate(context: ssl.SSLContext, args: Namespace) -> None:
-    option = "--key" if args.key and os.path.isfile(args.cert) else "--cert"
-
-    def refuse_to_ask() -> str:
-        # OpenSSL would stop and ask the terminal, which a server or a script has none of.
-        raise ArgumentError(f"{args.key or args.cert}: the private key is encrypted; decrypt it into a file first")
-
-    _load(context.load_cert_chain, option, args.cert, args.key, refuse_to_ask)
-
-
-def _load(load: Callable[..., object], option: str, path: str, *more: object) -> None:
-    """Load certificates; what is wrong with them is said with the option and the file."""
-    try:
-        load(path, *more)
-    except ssl.SSLError as error:
-        raise ArgumentError(f"{option}: {path}: {error.reason or 'no usable PEM file'}") from error
-    except OSError as error:
-        raise ArgumentError(f"{option}: {path}: {reason(error)}") from error

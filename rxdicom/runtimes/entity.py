@@ -1,19 +1,24 @@
-"""The configuration of an application entity, the same for every runtime: titles, contexts, deadlines, limits."""
+"""The configuration of an application entity, the same for every runtime: titles, contexts, deadlines, limits.
+
+The records of the wire are loaded when the first request is made, so that importing this stays cheap.
+"""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from rxdicom.builders import Builder
 from rxdicom.errors import ArgumentError
-from rxdicom.pdu_primitives import Builder
 from rxdicom.presentation import PresentationContext, build_context
-from rxdicom.protocol.negotiation import propose
 from rxdicom.protocol.policy import Limits, Policy, SupportedContext, Timeouts
 from rxdicom.service_class import NonPatientObjectStorageServiceClass, StorageServiceClass
 from rxdicom.sop_class import uid_to_service_class, uid_to_sop_class
-from rxdicom.wire.items import MAX_CONTEXTS, RoleSelection, UserItem
-from rxdicom.wire.pdu import AssociateRQ
 from rxdicom.wire.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+if TYPE_CHECKING:
+    from rxdicom.wire.items import UserItem
+    from rxdicom.wire.pdu import AssociateRQ
 
 DEFAULT_AE_TITLE = "RXDICOM"
 ANY_SCP = "ANY-SCP"
@@ -165,6 +170,8 @@ class Entity:
 
     def add_requested_context(self, abstract_syntax: str, transfer_syntax: str | Sequence[str] | None = None) -> None:
         """Propose a SOP class, with one transfer syntax, several, or the default ones. At most 128 contexts."""
+        from rxdicom.wire.items import MAX_CONTEXTS
+
         if len(self._requested) >= MAX_CONTEXTS:
             raise ArgumentError(f"{MAX_CONTEXTS} presentation contexts are the most that fit one association")
         context = _context(abstract_syntax, transfer_syntax)
@@ -232,10 +239,13 @@ class Entity:
         called_ae_title: str,
         contexts: Sequence[PresentationContext] | None,
         max_pdu: int | None,
-        ext_neg: Iterable[Builder | UserItem] | None,
+        ext_neg: "Iterable[Builder | UserItem] | None",
         calling_ae_title: str | None = None,
-    ) -> AssociateRQ:
+    ) -> "AssociateRQ":
         """The A-ASSOCIATE-RQ for these arguments of ``associate``."""
+        from rxdicom.protocol.negotiation import propose
+        from rxdicom.wire.items import RoleSelection
+
         chosen = self._requested if contexts is None else contexts
         _check_contexts(chosen)
         items = [_frozen(item) for item in ext_neg or ()]
@@ -266,10 +276,12 @@ class Entity:
         )
 
 
-def _roles_for_get(abstract_syntaxes: Sequence[str]) -> list[UserItem]:
+def _roles_for_get(abstract_syntaxes: Sequence[str]) -> "list[UserItem]":
     """Who retrieves by C-GET is SCP of the storage classes that it requests: for these the role is proposed."""
     if not any(_is_get(uid) for uid in abstract_syntaxes):
         return []
+    from rxdicom.wire.items import RoleSelection
+
     storage = dict.fromkeys(uid for uid in abstract_syntaxes if _is_storage(uid))
     return [RoleSelection(uid, True, True) for uid in storage]
 
@@ -290,7 +302,7 @@ def _supported(context: PresentationContext) -> SupportedContext:
     return SupportedContext(_abstract_syntax(context), syntaxes, context.scu_role, context.scp_role)
 
 
-def _frozen(item: Builder | UserItem) -> UserItem:
+def _frozen(item: "Builder | UserItem") -> "UserItem":
     return item.freeze() if isinstance(item, Builder) else item
 
 

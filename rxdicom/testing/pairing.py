@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
+from rxdicom.builders import Builder
 from rxdicom.errors import StateError
 from rxdicom.events.bindings import EventHandler
-from rxdicom.pdu_primitives import Builder
 from rxdicom.presentation import PresentationContext
 from rxdicom.runtimes.entity import Entity
 from rxdicom.testing.association import MemoryAssociation

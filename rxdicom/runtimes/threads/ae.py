@@ -1,7 +1,10 @@
-"""The application entity of the blocking runtime: makes associations and servers out of its configuration."""
+"""The application entity of the blocking runtime: makes associations and servers out of its configuration.
 
-import socket
-import ssl
+What associations and servers are made of is loaded when the first one is made, so that importing this stays cheap.
+"""
+
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -11,26 +14,28 @@ from weakref import WeakSet
 from attrs import evolve
 
 from rxdicom.errors import ArgumentError
-from rxdicom.events.bindings import EventHandler
 from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
-from rxdicom.pdu_primitives import Builder
-from rxdicom.presentation import PresentationContext
-from rxdicom.runtimes.association import Setup
 from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
-from rxdicom.runtimes.threads.association import Association
-from rxdicom.runtimes.threads.server import AssociationServer, ServerTLS, join_all
-from rxdicom.runtimes.threads.transport import TLSTransport, Transport, connect
-from rxdicom.wire.items import AsyncOperationsWindow, UserItem
-from rxdicom.wire.pdu import AssociateRQ
 
 if TYPE_CHECKING:
-    from rxdicom.events.streams import EventStreams
-    from rxdicom.runtimes.instances import Batch
-    from rxdicom.runtimes.threads.spreading import Delivery
-    from rxdicom.runtimes.threads.workers import Workers, WorkerServer
+    import socket
+    import ssl
 
-TLSArguments = tuple[ssl.SSLContext, str | None]
-"""The context, and the host name that the peer's certificate must have; None for the address that is connected to."""
+    from rxdicom.builders import Builder
+    from rxdicom.events.bindings import EventHandler
+    from rxdicom.events.streams import EventStreams
+    from rxdicom.presentation import PresentationContext
+    from rxdicom.runtimes.instances import Batch
+    from rxdicom.runtimes.threads.association import Association
+    from rxdicom.runtimes.threads.server import AssociationServer, ServerTLS
+    from rxdicom.runtimes.threads.spreading import Delivery
+    from rxdicom.runtimes.threads.transport import Transport
+    from rxdicom.runtimes.threads.workers import Workers, WorkerServer
+    from rxdicom.wire.items import UserItem
+    from rxdicom.wire.pdu import AssociateRQ
+
+    TLSArguments = tuple[ssl.SSLContext, str | None]
+    """The context, and the host name that the peer's certificate must have; None for the address connected to."""
 
 _LARGEST_WINDOW = 0xFFFF
 
@@ -63,7 +68,7 @@ class AE(Entity):
         vars(self).update(state)
 
     @property
-    def events(self) -> "EventStreams":
+    def events(self) -> EventStreams:
         """An Observable per notification event, merged over everything that this AE does."""
         if self._streams is None:
             from rxdicom.events.streams import EventStreams
@@ -134,6 +139,10 @@ class AE(Entity):
         tls_args: TLSArguments | None,
         evt_handlers: Iterable[EventHandler],
     ) -> Association:
+        from rxdicom.runtimes.association import Setup
+        from rxdicom.runtimes.threads.association import Association
+        from rxdicom.runtimes.threads.transport import Transport, connect
+
         if not 0 < port < 65536:
             raise ArgumentError(f"port {port} is not a TCP port; give one from 1 to 65535")
         timeouts = self.timeouts
@@ -143,21 +152,9 @@ class AE(Entity):
             sock = connect(addr, port, bind_address, deadline)
             if tls_args is None:
                 return Transport(sock)
-            context, hostname = tls_args
-            if context.check_hostname and not hostname:
-                # An SSLObject would leave the check out then, without a word.
-                hostname = addr
-            try:
-                transport = TLSTransport(sock, context, hostname, server=False)
-            except (ssl.SSLError, ValueError) as error:
-                sock.close()
-                raise ArgumentError(f"tls_args: not a context for clients, or no host name for it: {error}") from error
-            try:
-                transport.handshake(None if timeouts.tls is None else time.monotonic() + timeouts.tls)
-            except BaseException:
-                transport.close()
-                raise
-            return transport
+            from rxdicom.runtimes.threads.tls import secured
+
+            return secured(sock, *tls_args, addr, timeouts.tls)
 
         self._serial += 1
         setup = Setup(
@@ -198,7 +195,7 @@ class AE(Entity):
         self,
         addr: str,
         port: int,
-        paths: "Batch",
+        paths: Batch,
         associations: int = 1,
         *,
         window: int = 1,
@@ -208,7 +205,7 @@ class AE(Entity):
         bind_address: tuple[str, int] | None = None,
         tls_args: TLSArguments | None = None,
         evt_handlers: Iterable[EventHandler] | None = None,
-    ) -> "Delivery":
+    ) -> Delivery:
         """Store a batch at a peer, over up to so many ``associations`` at a time (C-STORE, PS3.7 §9.1.1).
 
         ``paths`` are files, folders (everything below them) and datasets, mixed as they come; an iterator is asked for
@@ -229,6 +226,7 @@ class AE(Entity):
         """
         from rxdicom.runtimes.instances import batch_of
         from rxdicom.runtimes.threads.spreading import Delivery
+        from rxdicom.wire.items import AsyncOperationsWindow
 
         forbid_in_observer("send()")
         if associations < 1 or not 1 <= window <= _LARGEST_WINDOW:
@@ -258,7 +256,7 @@ class AE(Entity):
         contexts: Sequence[PresentationContext] | None = None,
         *,
         evt_handler: Iterable[EventHandler] | None = None,
-        workers: "int | Workers | None" = None,
+        workers: int | Workers | None = None,
     ) -> None: ...
     @overload
     def start_server(
@@ -284,8 +282,8 @@ class AE(Entity):
         contexts: Sequence[PresentationContext] | None = None,
         *,
         evt_handler: Iterable[EventHandler] | None = None,
-        workers: "int | Workers",
-    ) -> "WorkerServer": ...
+        workers: int | Workers,
+    ) -> WorkerServer: ...
     def start_server(
         self,
         address: tuple[str, int],
@@ -296,8 +294,8 @@ class AE(Entity):
         contexts: Sequence[PresentationContext] | None = None,
         *,
         evt_handler: Iterable[EventHandler] | None = None,
-        workers: "int | Workers | None" = None,
-    ) -> "AssociationServer | WorkerServer | None":
+        workers: int | Workers | None = None,
+    ) -> AssociationServer | WorkerServer | None:
         """Listen for associations. With ``block`` this returns after :meth:`shutdown` only; otherwise at once.
 
         ``address`` is (host, port): an empty host serves all interfaces, IPv4 and IPv6, port 0 a free one.
@@ -341,8 +339,8 @@ class AE(Entity):
         ssl_context: ServerTLS = None,
         evt_handlers: Iterable[EventHandler] | None = None,
         *,
-        workers: "int | Workers",
-    ) -> "WorkerServer": ...
+        workers: int | Workers,
+    ) -> WorkerServer: ...
     def make_server(
         self,
         address: tuple[str, int] | socket.socket,
@@ -351,8 +349,8 @@ class AE(Entity):
         ssl_context: ServerTLS = None,
         evt_handlers: Iterable[EventHandler] | None = None,
         *,
-        workers: "int | Workers | None" = None,
-    ) -> "AssociationServer | WorkerServer":
+        workers: int | Workers | None = None,
+    ) -> AssociationServer | WorkerServer:
         """A server that listens but does not serve yet: call its ``serve_forever()`` or ``start()``.
 
         ``address`` may be a socket that listens already.
@@ -368,6 +366,8 @@ class AE(Entity):
             several = make_worker_server(self, address, workers, title, contexts, ssl_context, handlers)
             self._worker_servers.append(several)
             return several
+        from rxdicom.runtimes.threads.server import AssociationServer
+
         server = AssociationServer(
             address,
             ae_title=title,
@@ -387,7 +387,7 @@ class AE(Entity):
 
     def shutdown(self) -> None:
         """Shut all servers down, abort all associations, and wait until they are over."""
-        servers, self._servers = self._servers, WeakSet[AssociationServer]()
+        servers, self._servers = self._servers, WeakSet()
         worker_servers, self._worker_servers = self._worker_servers, []
         for server in (*worker_servers, *servers):
             server.shutdown()
@@ -395,5 +395,7 @@ class AE(Entity):
         for association in associations:
             association.abort()
             association.interrupt()
-        if not in_observer():
+        if associations and not in_observer():
+            from rxdicom.runtimes.threads.association import join_all
+
             join_all(associations, self.timeouts.release)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -401,3 +401,10 @@ _ACTIONS: dict[Notice, Callable[..., None]] = {
     Notice.WARNING: Association._on_warning,  # pyright: ignore[reportPrivateUsage]
 }
 """What is done about a notice, after its observers have seen it."""
+
+
+def join_all(associations: Iterable[Association], seconds: float | None) -> None:
+    """Wait until all are over, for so many seconds together."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    for association in associations:
+        association.join(None if deadline is None else max(0.0, deadline - time.monotonic()))

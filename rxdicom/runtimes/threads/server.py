@@ -20,9 +20,10 @@ from rxdicom.log import LOG, concerning
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Limits, Policy, Timeouts
 from rxdicom.runtimes.association import Setup
-from rxdicom.runtimes.threads.association import Association
+from rxdicom.runtimes.threads.association import Association, join_all
 from rxdicom.runtimes.threads.driver import Dial, Performance
-from rxdicom.runtimes.threads.transport import TLSTransport, Transport
+from rxdicom.runtimes.threads.tls import TLSTransport
+from rxdicom.runtimes.threads.transport import Transport
 from rxdicom.runtimes.threads.waiting import WakeUp
 from rxdicom.services.acceptance import decide
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
@@ -352,13 +353,6 @@ class _Ends(Hub):
     def append(self, channel: int, value: Any) -> None:
         del channel, value
         self._act()
-
-
-def join_all(associations: Iterable[Association], seconds: float | None) -> None:
-    """Wait until all are over, for so many seconds together."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    for association in associations:
-        association.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def listen(address: tuple[str, int] | socket.socket) -> socket.socket:

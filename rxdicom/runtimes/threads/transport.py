@@ -1,19 +1,17 @@
-"""Non-blocking byte transports: TCP, and TLS over it; and how to connect one before a deadline."""
+"""The non-blocking byte transport over TCP, and how to connect one before a deadline. TLS is in ``tls``."""
 
 import os
 import select
 import socket
-import ssl
 import threading
 import time
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from rxdicom.errors import ArgumentError, ConnectionFailed, TimedOut
 from rxdicom.runtimes.threads.waiting import wait
 
 BUFFER_SIZE = 262144
-_TLS_CHUNK = 131072
 _UNSENT_LIMIT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _UNLIMITED = 0x7FFFFFFF
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -94,112 +92,6 @@ class Transport:
     def close(self) -> None:
         """Give the descriptor back. Only the reader does this."""
         self._socket.close()
-
-
-class TLSTransport(Transport):
-    """TLS as :class:`ssl.SSLObject` over memory, because an SSL socket must not be used by two threads.
-
-    The lock is held for cryptography only, never while the socket is waited for.
-    """
-
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, hostname: str | None, *, server: bool) -> None:
-        super().__init__(sock)
-        self._lock = threading.Lock()
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._unsent = b""
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=hostname)
-
-    def handshake(self, deadline: float | None) -> None:
-        """Shake hands before ``deadline``. Raises ConnectionFailed or TimedOut."""
-        try:
-            while True:
-                with self._lock:
-                    done = self._try_handshake()
-                while not self.flush():
-                    wait(self.fileno(), select.POLLOUT, deadline, "tls")
-                if done:
-                    return
-                wait(self.fileno(), select.POLLIN, deadline, "tls")
-                if self._feed() == 0:
-                    raise ConnectionFailed("the peer closed the connection in the TLS handshake; does it expect TLS?")
-        except ssl.SSLError as error:
-            with suppress(OSError):
-                self.flush()
-            raise ConnectionFailed(f"TLS handshake failed: {error.reason or error}; check certificates") from error
-        except OSError as error:
-            if isinstance(error, ConnectionFailed | TimedOut):
-                raise
-            raise ConnectionFailed(f"connection lost in the TLS handshake: {error}") from error
-
-    def _try_handshake(self) -> bool:
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
-
-    def _feed(self) -> int | None:
-        """Move bytes from the socket to the TLS engine."""
-        try:
-            data = self._socket.recv(_TLS_CHUNK)
-        except BlockingIOError:
-            return None
-        with self._lock:
-            if data:
-                self._incoming.write(data)
-            else:
-                self._incoming.write_eof()
-        return len(data)
-
-    def receive_into(self, buffer: memoryview) -> int | None:
-        while True:
-            with self._lock:
-                try:
-                    return cast(int, self._tls.read(len(buffer), buffer))  # pyright: ignore[reportArgumentType, reportInvalidCast]
-                except ssl.SSLWantReadError:
-                    pass
-                except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                    return 0
-            # A new session ticket or a key update may ask for an answer.
-            self.flush()
-            if self._feed() is None:
-                return None
-
-    gives_all = False
-    """The TLS engine may hold more, whatever the count."""
-
-    def send(self, data: bytes | memoryview) -> int | None:
-        if not self.flush():
-            return None
-        with self._lock:
-            taken = self._tls.write(data[:_TLS_CHUNK])
-        self.flush()
-        return taken
-
-    def flush(self) -> bool:
-        with self._lock:
-            self._unsent += self._outgoing.read()
-            self.holds_back = bool(self._unsent)
-            while self._unsent:
-                try:
-                    self._unsent = self._unsent[self._socket.send(self._unsent) :]
-                except BlockingIOError:
-                    return False
-            self.holds_back = False
-        return True
-
-    @property
-    def certificate(self) -> dict[str, Any] | None:
-        with self._lock:
-            return self._tls.getpeercert()
-
-    def say_goodbye(self) -> None:
-        """Send the close alert, so that the peer can tell the end from a cut. Its answer is not waited for."""
-        with suppress(OSError, ValueError):
-            with self._lock, suppress(ssl.SSLWantReadError):
-                self._tls.unwrap()
-            self.flush()
 
 
 def _host_and_port(name: Any) -> tuple[str, int]:
