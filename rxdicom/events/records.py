@@ -353,7 +353,7 @@ class CStore(ServiceEvent):
 
     def head(self) -> bytes:
         """The bytes of preamble and file meta information that go before the dataset in a file."""
-        return file_head(*self._identity(), self.calling_ae_title)
+        return self.encoded.head or file_head(*self._identity(), self.calling_ae_title)
 
     def encoded_dataset(self, include_meta: bool = True) -> bytes:
         """The dataset as received, by default as a whole Part 10 file."""

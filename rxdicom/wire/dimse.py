@@ -376,9 +376,10 @@ _IDENTIFIERS = (Message.MessageID, Message.MessageIDBeingRespondedTo)
 class CommandDecoder:
     """:func:`decode_command_set` for those of one association, which often differ in their message ID alone."""
 
-    __slots__ = ("_command", "_keyword", "_position", "_raw")
+    __slots__ = ("_command", "_keyword", "_misses", "_position", "_raw")
 
     def __init__(self) -> None:
+        self._misses = 0
         self._raw: bytes = b""
         self._command: dict[str, Any] = {}
         self._keyword = ""
@@ -389,13 +390,24 @@ class CommandDecoder:
         raw: bytes = bytes(data)
         at = self._position
         if at and len(raw) == len(self._raw) and raw[:at] == self._raw[:at] and raw[at + 2 :] == self._raw[at + 2 :]:
+            self._misses = 0
             command = self._command.copy()
             command[self._keyword] = _US.unpack_from(raw, at)[0]
             return command
         command = decode_command_set(raw)
-        self._raw, self._command = raw, command.copy()
-        self._position, self._keyword = identifier_position(raw)
+        self._misses += 1
+        if worth_remembering(self._misses):
+            self._raw, self._command = raw, command.copy()
+            self._position, self._keyword = identifier_position(raw)
         return command
+
+
+def worth_remembering(misses: int) -> bool:
+    """Whether a command set is kept to be compared with the next, after so many that were like none before.
+
+    Those of C-STORE differ in their SOP Instance UID: of such a series only some are kept, in case it ends.
+    """
+    return misses < 4 or misses % 64 == 0
 
 
 def identifier_position(raw: bytes) -> tuple[int, str]:

@@ -53,6 +53,7 @@ class Encoded:
         "_traceback",
         "data",
         "error",
+        "head",
         "offset",
         "path",
         "size",
@@ -78,6 +79,8 @@ class Encoded:
         self.size = size if size is not None else len(data) if data is not None else 0
         self.temporary = temporary
         """Whether the file is to be removed when nobody has saved it under a name of its own."""
+        self.head = b""
+        """Preamble and file meta information to go before it in a file, where those have been made already."""
         self.error = error
         """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
         self._lock = threading.Lock()
