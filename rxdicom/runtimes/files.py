@@ -140,10 +140,17 @@ class SpoolSink:
         if self._error is not None:
             return Encoded(self._syntax, error=self._error)
         if self._data is not None:
-            return Encoded(self._syntax, self._data)
+            return Encoded(self._syntax, self._data, inflated=self._limits.inflated)
         os.close(self._fd)
         self._fd = -1
-        return Encoded(self._syntax, path=self._path, offset=len(self._head), size=self._size, temporary=True)
+        return Encoded(
+            self._syntax,
+            path=self._path,
+            offset=len(self._head),
+            size=self._size,
+            temporary=True,
+            inflated=self._limits.inflated,
+        )
 
     def discard(self) -> None:
         self._data = None

@@ -40,6 +40,10 @@ class BytesSource:
         """Nothing is held open."""
 
 
+INFLATED = 268435456
+"""Bytes that a deflated dataset may have when it is decoded, unless whoever received it says otherwise."""
+
+
 class Encoded:
     """A received or stored dataset, shared by a message and its events.
 
@@ -53,6 +57,7 @@ class Encoded:
         "_traceback",
         "data",
         "error",
+        "inflated",
         "offset",
         "path",
         "size",
@@ -70,6 +75,7 @@ class Encoded:
         size: int | None = None,
         temporary: bool = False,
         error: Exception | None = None,
+        inflated: int = INFLATED,
     ) -> None:
         self.transfer_syntax = transfer_syntax
         self.data = data
@@ -80,6 +86,8 @@ class Encoded:
         """Whether the file is to be removed when nobody has saved it under a name of its own."""
         self.error = error
         """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
+        self.inflated = inflated
+        """Bytes that it may have when it is decoded, if it is deflated."""
         self._lock = threading.Lock()
         self._outcome: tuple[Any, Exception | None] | None = None
         self._traceback: TracebackType | None = None

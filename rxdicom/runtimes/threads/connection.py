@@ -22,6 +22,7 @@ from rxdicom.runtimes.threads.transport import BUFFER_SIZE, Transport
 from rxdicom.runtimes.threads.waiting import Waiting, wait
 
 _FIRST_BUFFER = 1024
+_UNASSOCIATED_BUFFER = 4096
 _LARGER = 16
 _MOST_BEHIND = 1024
 """Answers that may wait behind what another thread is writing, before the reader reads no more."""
@@ -171,14 +172,18 @@ class Connection:
         So a finalizer may call this, though the garbage collector runs it in the middle of anything.
         """
         if not self._lock.acquire(blocking=False):
-            self._postponed.append(step)
-            self.wake_reader()
+            self.postpone(step)
             return
         try:
             taken = self._take(step)
         finally:
             self._lock.release()
         self._follow(*taken, may_wait=False, patient=False)
+
+    def postpone(self, step: Step) -> None:
+        """Have the reader take one protocol step; this takes no lock and waits for nothing."""
+        self._postponed.append(step)
+        self.wake_reader()
 
     def _take(self, step: Step) -> tuple[list[Produced], bool, bool]:
         """Under the state lock: what the step produced, whether to be seen, and whether a deadline came closer."""
@@ -349,9 +354,10 @@ class Connection:
             raise ConnectionResetError("")
         data = self._buffer[:count]
         self._drained = transport.is_drained_by(count, self._buffer)
-        if count == len(self._buffer) < BUFFER_SIZE:
-            # Only who receives much has a large buffer: a thousand idle connections have small ones.
-            self._buffer = memoryview(bytearray(min(BUFFER_SIZE, _LARGER * count)))
+        largest = BUFFER_SIZE if self._protocol.is_associated else _UNASSOCIATED_BUFFER
+        if count == len(self._buffer) < largest:
+            # Only who receives much has a large buffer: a thousand connections without association have small ones.
+            self._buffer = memoryview(bytearray(min(largest, _LARGER * count)))
         with self._lock:
             taken = self._take(partial(self._received, data))
         self._follow(*taken, may_wait=False, patient=True)
