@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         TimedOut,
     )
     from rxdicom.log import debug_logger
-    from rxdicom.presentation import ALL_TRANSFER_SYNTAXES, build_context, build_role
+    from rxdicom.presentation import ALL_TRANSFER_SYNTAXES, DEFAULT_TRANSFER_SYNTAXES, build_context, build_role
     from rxdicom.protocol.policy import Limits, Policy, Timeouts
     from rxdicom.runtimes.batches import Sent
     from rxdicom.runtimes.threads.ae import AE
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from rxdicom.runtimes.threads.workers import WorkerFailed, Workers, WorkerServer
     from rxdicom.sop_class import register_uid
     from rxdicom.status import Status
-    from rxdicom.wire.uids import DEFAULT_TRANSFER_SYNTAXES
 
 __version__ = "0.1.0"
 
@@ -57,7 +56,7 @@ _HOMES = {
     "build_role": "rxdicom.presentation",
     "debug_logger": "rxdicom.log",
     "register_uid": "rxdicom.sop_class",
-    "DEFAULT_TRANSFER_SYNTAXES": "rxdicom.wire.uids",
+    "DEFAULT_TRANSFER_SYNTAXES": "rxdicom.presentation",
     "ALL_TRANSFER_SYNTAXES": "rxdicom.presentation",
     **dict.fromkeys(
         (

@@ -8,5 +8,6 @@ from rxdicom.runtimes.aio.association import Association
 from rxdicom.runtimes.aio.responses import Responses
 from rxdicom.runtimes.aio.sending import Transfer
 from rxdicom.runtimes.aio.server import AssociationServer
+from rxdicom.runtimes.aio.spreading import Delivery
 
-__all__ = ["AE", "Association", "AssociationServer", "Responses", "Transfer"]
+__all__ = ["AE", "Association", "AssociationServer", "Delivery", "Responses", "Transfer"]

@@ -39,7 +39,7 @@ def code_to_category(code: int) -> str:
     >>> code_to_category(0x0000), code_to_category(0xB007), code_to_category(0xC123)
     ('Success', 'Warning', 'Failure')
     """
-    if not _is_code(code) or code < 0:
+    if not isinstance(code, int) or code < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentError(f"status {code!r} is not a code; give a number from 0x0000 to 0xFFFF")
     return next((category for codes, category in _CATEGORIES if code in codes), STATUS_UNKNOWN)
 
@@ -363,7 +363,7 @@ class Status(int):
     NumberOfWarningSuboperations: int | None = None
 
     def __new__(cls, code: int, table: StatusTable | None = None, **elements: Any) -> Self:
-        if not _is_code(code) or not 0 <= code <= 0xFFFF:
+        if not isinstance(code, int) or not 0 <= code <= 0xFFFF:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentError(f"{code!r} is not a status; give a number from 0x0000 to 0xFFFF")
         status = super().__new__(cls, code)
         attributes = vars(status)
@@ -421,17 +421,13 @@ class Status(int):
         return _restored, (type(self), int(self), vars(self))
 
 
-_ELEMENTS = tuple(name for name, value in vars(Status).items() if value is None and name[0].isupper())
+_ELEMENTS = dict.fromkeys(name for name, value in vars(Status).items() if value is None and name[0].isupper())
 _LISTS_OF_TAGS = ("OffendingElement", "AttributeIdentifierList")
 
 
 def _tags(value: int | Iterable[int]) -> tuple[int, ...]:
     """The value of an AT element: pydicom gives one tag bare, several in a list that can be changed."""
     return (int(value),) if isinstance(value, int) else tuple(int(tag) for tag in value)
-
-
-def _is_code(code: object) -> bool:
-    return isinstance(code, int)
 
 
 def _restored(cls: type[Status], code: int, attributes: dict[str, Any]) -> Status:

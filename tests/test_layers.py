@@ -79,6 +79,12 @@ def test_layers_are_imported_without_a_cycle_between_packages() -> None:
         assert used <= {"errors", "wire", "protocol"}, path
 
 
+def test_every_module_below_the_programs_is_in_the_architecture() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    below = {path.stem for path in MODULES if path.parent != PACKAGE and room(path) != "apps"} - {"__init__"}
+    assert below == {stem for stem in below if f"`{stem}`" in text}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES])
 def test_reactivex_is_imported_by_the_streams_and_operators_alone(path: Path) -> None:
     streams = {PACKAGE / "events" / "streams.py", PACKAGE / "recording" / "streams.py"}

@@ -12,6 +12,7 @@ import pynetdicom.presentation as peer
 import pytest
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
+import rxdicom
 from rxdicom import presentation, sop_class
 from rxdicom.errors import ArgumentError
 from rxdicom.presentation import PresentationContext, build_context, build_role
@@ -71,6 +72,8 @@ def test_transfer_syntaxes_are_lists_like_those_of_the_peer() -> None:
     assert presentation.DEFAULT_TRANSFER_SYNTAXES == pynetdicom.DEFAULT_TRANSFER_SYNTAXES
     assert isinstance(presentation.DEFAULT_TRANSFER_SYNTAXES, list)
     assert isinstance(presentation.ALL_TRANSFER_SYNTAXES, list)
+    # The same from the top: users add their own to it.
+    assert rxdicom.DEFAULT_TRANSFER_SYNTAXES == pynetdicom.DEFAULT_TRANSFER_SYNTAXES
     ours, theirs = presentation.ALL_TRANSFER_SYNTAXES, pynetdicom.ALL_TRANSFER_SYNTAXES
     assert [uid for uid in ours if uid in theirs] == theirs
 

@@ -82,10 +82,13 @@ class Dispatcher:
 
     def slot(self, kind: EventKind[Any]) -> Slot:
         """The handler for ``kind`` and its further arguments."""
-        slot = self._slots.get(kind)
-        if slot is not None:
-            return slot
-        return self._parent.slot(kind) if self._parent is not None else (DEFAULTS[kind], ())
+        dispatcher: Dispatcher | None = self
+        while dispatcher is not None:
+            slot = dispatcher._slots.get(kind)
+            if slot is not None:
+                return slot
+            dispatcher = dispatcher._parent
+        return DEFAULTS[kind], ()
 
     def is_bound(self, kind: EventKind[Any]) -> bool:
         """Whether somebody bound a handler of their own."""

@@ -45,7 +45,7 @@ def as_observer() -> Generator[None]:
 
 def forbid_in_observer(call: str) -> None:
     """Raise :class:`~rxdicom.errors.StateError` where ``call`` would wait for the network inside an observer."""
-    if in_observer():
+    if getattr(_thread, "depth", 0):
         raise StateError(f"{call} waits for the network and cannot be called by an observer; hand over to a thread")
 
 

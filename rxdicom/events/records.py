@@ -7,6 +7,7 @@ its fields. Their repr shows no patient data.
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from attrs import Factory, field, frozen
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import FileMetaDataset
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _never() -> bool:
     return False
 
@@ -38,7 +35,7 @@ class Event:
 
     event: ClassVar[kinds.EventKind[Any]]
     assoc: Any = field(default=None, repr=False)
-    timestamp: datetime = field(factory=_utc_now)
+    timestamp: datetime = field(factory=partial(datetime.now, UTC))
     """When it occurred, timezone-aware."""
 
     @property
@@ -356,7 +353,7 @@ class CStore(ServiceEvent):
 
     def head(self) -> bytes:
         """The bytes of preamble and file meta information that go before the dataset in a file."""
-        return file_head(*self._identity(), self.calling_ae_title)
+        return self.encoded.head or file_head(*self._identity(), self.calling_ae_title)
 
     def encoded_dataset(self, include_meta: bool = True) -> bytes:
         """The dataset as received, by default as a whole Part 10 file."""

@@ -158,6 +158,12 @@ def to_iterator(
         with server.events.released.pipe(to_iterator(100)) as events:
             for event in events:
                 print(event)
+
+    ::
+
+        source            --a-b-c---d------|    the loop takes 5 columns for each
+        to_iterator(2)    --a----b----c----d---|
+        to_iterator(1)    --a----b----X         raised when c had come
     """
     Buffer[Any](bound, drop)
     return lambda stream: EventIterator(_Feed(bound, drop, on_drop).subscribe(stream))
@@ -173,6 +179,11 @@ def to_async_iterator(
         async with server.events.released.pipe(to_async_iterator(100)) as events:
             async for event in events:
                 print(event)
+
+    ::
+
+        source                            --a-b-c---d------|    the loop takes 5 columns for each
+        to_async_iterator(1, "oldest")    --a----c----d----|    b gave way to c
     """
     Buffer[Any](bound, drop)
     return lambda stream: AsyncEventIterator(_Feed(bound, drop, on_drop).subscribe(stream))

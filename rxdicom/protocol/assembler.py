@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rxdicom.errors import ArgumentError, PeerProtocolError
-from rxdicom.wire.dimse import MAX_COMMAND_SET, CommandDecoder, Message
+from rxdicom.wire.dimse import MAX_COMMAND_SET, NO_DATASET, CommandDecoder, Message
 from rxdicom.wire.encoded import Encoded
 
 _COMMAND, _LAST = 1, 2
+_ALONE = _COMMAND | _LAST
 UNEXPECTED_PARAMETER = 5
 """A-ABORT reason "unexpected PDU parameter" (PS3.8 table 9-26)."""
 
@@ -70,11 +71,32 @@ class Assembler:
         self._control = 0
         self._received = 0
 
+    def whole_fragment(self, context_id: int, control: int, data: memoryview) -> Message | None:
+        """Take a fragment that is alone in its P-DATA-TF and all there; the message that it completes, if it does.
+
+        Raises :class:`~rxdicom.errors.PeerProtocolError`.
+        """
+        if control == _ALONE and self._context_id is None and not self._command:
+            # The whole command set, as nearly always: it needs not be collected.
+            if self._syntax_of(context_id) is None:
+                raise _not_accepted(context_id)
+            message = Message(self._decoder.decode(data), context_id)
+            if message.command.get("CommandDataSetType", NO_DATASET) == NO_DATASET:
+                return message
+            self._context_id = context_id
+            self._begin_dataset(message)
+            return None
+        self.begin_fragment(context_id, control)
+        self.write(data)
+        self.end_fragment()
+        completed = self.take()
+        return completed[0] if completed else None
+
     def begin_fragment(self, context_id: int, control: int) -> None:
         """Check that a fragment may come now. Raises :class:`~rxdicom.errors.PeerProtocolError` if not."""
         if self._context_id is None:
             if self._syntax_of(context_id) is None:
-                raise PeerProtocolError(f"data for presentation context {context_id}, which is not accepted", 6)
+                raise _not_accepted(context_id)
             self._context_id = context_id
         elif context_id != self._context_id:
             raise PeerProtocolError("the presentation context changed within a message", UNEXPECTED_PARAMETER)
@@ -105,13 +127,16 @@ class Assembler:
         context_id = self._context_id or 0
         message = Message(self._decoder.decode(self._command), context_id)
         if message.has_dataset:
-            try:
-                self._sink = self._open_sink(message, self._syntax_of(context_id) or "")
-            except ArgumentError as error:
-                raise PeerProtocolError(f"a command set that cannot be used: {error}", 6) from None
-            self._message = message
+            self._begin_dataset(message)
         else:
             self._complete(message, None)
+
+    def _begin_dataset(self, message: Message) -> None:
+        try:
+            self._sink = self._open_sink(message, self._syntax_of(message.context_id) or "")
+        except ArgumentError as error:
+            raise PeerProtocolError(f"a command set that cannot be used: {error}", 6) from None
+        self._message = message
 
     def _complete(self, message: Message, sink: Sink | None) -> None:
         self._completed.append((message, sink))
@@ -139,3 +164,8 @@ class Assembler:
                 sink.discard()
         self._completed.clear()
         self._reset()
+
+
+def _not_accepted(context_id: int) -> PeerProtocolError:
+    """What is wrong with data for a presentation context that was not accepted."""
+    return PeerProtocolError(f"data for presentation context {context_id}, which is not accepted", 6)

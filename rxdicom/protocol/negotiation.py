@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from rxdicom.errors import ArgumentError
 from rxdicom.protocol.policy import Policy, SupportedContext
@@ -64,6 +64,19 @@ _RESULTS = {
 }
 
 
+def _with_result(negotiated: "Negotiated", accepted: bool) -> tuple[NegotiatedContext, ...]:
+    return tuple(each for each in negotiated.contexts.values() if (each.result == ACCEPTANCE) == accepted)
+
+
+def _by_syntax_and_role(negotiated: "Negotiated") -> Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]]:
+    found: dict[tuple[str, bool], tuple[NegotiatedContext, ...]] = {}
+    for each in negotiated.accepted:
+        for as_scp in [role for role, has in ((False, each.as_scu), (True, each.as_scp)) if has]:
+            key = each.abstract_syntax, as_scp
+            found[key] = (*found.get(key, ()), each)
+    return found
+
+
 @frozen
 class Negotiated:
     """What an association works with once it is accepted; ``invoked`` and ``performed`` are this side's windows."""
@@ -72,14 +85,19 @@ class Negotiated:
     maximum_length: int = 0
     invoked: int = 1
     performed: int = 1
+    accepted: tuple[NegotiatedContext, ...] = field(
+        init=False, eq=False, repr=False, default=Factory(lambda self: _with_result(self, True), takes_self=True)
+    )
+    rejected: tuple[NegotiatedContext, ...] = field(
+        init=False, eq=False, repr=False, default=Factory(lambda self: _with_result(self, False), takes_self=True)
+    )
+    _usable: Mapping[tuple[str, bool], tuple[NegotiatedContext, ...]] = field(
+        init=False, eq=False, repr=False, default=Factory(_by_syntax_and_role, takes_self=True)
+    )
 
-    @property
-    def accepted(self) -> tuple[NegotiatedContext, ...]:
-        return tuple(each for each in self.contexts.values() if each.result == ACCEPTANCE)
-
-    @property
-    def rejected(self) -> tuple[NegotiatedContext, ...]:
-        return tuple(each for each in self.contexts.values() if each.result != ACCEPTANCE)
+    def usable(self, abstract_syntax: str, *, as_scp: bool) -> tuple[NegotiatedContext, ...]:
+        """The accepted contexts of an abstract syntax on which this side has the role of SCU, or SCP."""
+        return self._usable.get((abstract_syntax, as_scp), ())
 
 
 @frozen

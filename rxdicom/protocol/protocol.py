@@ -23,6 +23,7 @@ from rxdicom.wire.pdu import (
     P_DATA_TF,
     PDU,
     PDU_NAMES,
+    PDV_HEADER,
     Abort,
     AssociateAC,
     AssociateRJ,
@@ -59,6 +60,14 @@ _PENDING = {
     for status in (0xFF00, 0xFF01)
 }
 """Of the other services every response is the final one, whatever its status says (PS3.7 §9.1, §10.1)."""
+_ESTABLISHED = State.ESTABLISHED
+# Masks as plain numbers, for what is looked at with each message.
+_DATA_RECV, _DATA_SENT = 1 << Notice.DATA_RECV, 1 << Notice.DATA_SENT
+_PDU_RECV, _PDU_SENT = 1 << Notice.PDU_RECV, 1 << Notice.PDU_SENT
+_DIMSE_SENT, _FSM_TRANSITION = 1 << Notice.DIMSE_SENT, 1 << Notice.FSM_TRANSITION
+_SENT = _PDU_SENT | _DATA_SENT
+_PER_PDU = _PDU_RECV | _FSM_TRANSITION
+_RESPONSE = 0x8000
 _UNRECOGNISED_PDU, _UNEXPECTED_PDU, _INVALID_PARAMETER = 1, 2, 6
 _PROVIDER = 2
 
@@ -99,13 +108,17 @@ class Protocol:
         self._limits = limits
         self._timeouts = timeouts
         self._produced: list[Produced] = []
-        self._outgoing: deque[bytes | _Sending] = deque()
-        self._current: _Sending | None = None
+        self.outgoing: deque[bytes | _Sending] = deque()
+        """What is to be sent, behind ``sending``, of which something is left."""
+        self.sending: _Sending | None = None
         self._encoder = CommandEncoder()
         self._receiver = Receiver(self)
         # Told how many bytes of an A-ASSOCIATE-RQ are held, as long as it has not come whole.
         self._hold = hold
-        self._assembler = Assembler(self._syntax_of, open_sink, limits.dataset)
+        # The transfer syntaxes of the accepted contexts.
+        self._syntaxes: dict[int, str] = {}
+        self._assembler = Assembler(self._syntaxes.get, open_sink, limits.dataset)
+        self._largest_alone = limits.receive - PDV_HEADER.size
         self._lost = False
         self._over = False
         self.is_associated = False
@@ -144,7 +157,7 @@ class Protocol:
     def receive_data(self, data: memoryview, now: float) -> list[Produced]:
         """Bytes from the peer, cut anywhere."""
         self._now = self.last_activity = now
-        if self.watched >> Notice.DATA_RECV & 1:
+        if self.watched & _DATA_RECV:
             self._emit(Notice.DATA_RECV, bytes(data))
         if not (self._lost or self.closing or self.state in _UNCONNECTED):
             try:
@@ -155,7 +168,8 @@ class Protocol:
                 self._hold(self._receiver.collected)
                 if self.state is not State.AWAITING_RQ:
                     self._hold = None
-        return self._take()
+        produced, self._produced = self._produced, []
+        return produced
 
     def receive_eof(self, now: float, cause: str = "") -> list[Produced]:
         """The transport connection is closed, or lost for ``cause`` (Evt17)."""
@@ -180,15 +194,20 @@ class Protocol:
 
     def send(self, message: Message, source: Source | None, now: float) -> list[Produced]:
         """P-DATA request primitive (Evt9): queue a message, whose dataset is read from ``source`` as it is sent."""
-        produced = self._step(Event.P_DATA_REQUEST, now)
+        self._now = self.last_activity = now
+        if self.state is not _ESTABLISHED or self.watched & _FSM_TRANSITION:
+            # Otherwise DT-1, which does nothing but what follows.
+            self._fire(Event.P_DATA_REQUEST)
         runs = None if source is None else message_runs(message, source, self.negotiated.maximum_length)
-        self._outgoing.append((message, runs, source))
-        self.last_activity = now
-        if not message.is_response:
-            if message.MessageID is not None:
-                self.invoked.add(message.MessageID)
-        elif (message.CommandField, message.Status) not in _PENDING:
-            self.performing.discard(message.MessageIDBeingRespondedTo or 0)
+        self.outgoing.append((message, runs, source))
+        command = message.command
+        kind = command["CommandField"]
+        if kind & _RESPONSE:
+            if (kind, command["Status"]) not in _PENDING:
+                self.performing.discard(command["MessageIDBeingRespondedTo"])
+        elif kind != Command.C_CANCEL_RQ:
+            self.invoked.add(command["MessageID"])
+        produced, self._produced = self._produced, []
         return produced
 
     def release(self, now: float) -> list[Produced]:
@@ -224,33 +243,34 @@ class Protocol:
         """The next bytes, or None: they must be written wholly before the next call."""
         self._now = now
         data = self._next_run()
-        if data is not None:
+        if data is not None and self.watched & _SENT:
             self._watch_sent(data)
-        return data, self._take()
+        produced, self._produced = self._produced, []
+        return data, produced
 
     @property
     def wants_to_send(self) -> bool:
         """Whether :meth:`data_to_send` has, or may have, more."""
-        return bool(self._outgoing) or self._current is not None
+        return bool(self.outgoing) or self.sending is not None
 
     def _next_run(self) -> bytes | memoryview | None:
-        while self._current is not None or self._outgoing:
-            begun = self._current is not None
-            if self._current is None:
-                entry = self._outgoing.popleft()
+        while self.sending is not None or self.outgoing:
+            begun = self.sending is not None
+            if self.sending is None:
+                entry = self.outgoing.popleft()
                 if isinstance(entry, bytes):
                     return entry
-                self._current = entry
-            message, runs, _ = self._current
+                self.sending = entry
+            message, runs, _ = self.sending
             try:
                 run = next(runs) if runs else self._encoder.encode(message, self.negotiated.maximum_length)
             except StopIteration:
                 self._sent(message)
             except Exception as error:  # noqa: BLE001 - whatever a source raises, or an element that cannot be encoded
-                self._current = None
+                self.sending = None
                 self._send_failed(message, error, begun=begun)
             else:
-                if not begun:
+                if not begun and self.watched & _DIMSE_SENT:
                     self._emit(Notice.DIMSE_SENT, message)
                 if runs is None:
                     self._sent(message)
@@ -258,9 +278,9 @@ class Protocol:
         return None
 
     def _sent(self, message: Message) -> None:
-        self._current = None
-        if not message.is_response:
-            self._emit(Notice.MESSAGE_SENT, message)
+        self.sending = None
+        if not message.command["CommandField"] & _RESPONSE:
+            self._produced.append((Notice.MESSAGE_SENT, (message,)))
 
     def _send_failed(self, message: Message, error: Exception, *, begun: bool) -> None:
         self.invoked.discard(message.MessageID or 0)
@@ -273,14 +293,14 @@ class Protocol:
             self._abort_or_close()
 
     def _watch_sent(self, data: bytes | memoryview) -> None:
-        if self.watched >> Notice.PDU_SENT & 1:
+        if self.watched & _PDU_SENT:
             position = 0
             while position < len(data):
                 _, length = HEADER.unpack_from(data, position)
                 stop = position + HEADER_SIZE + length
                 self._emit(Notice.PDU_SENT, decode_pdu(bytes(data[position:stop])))
                 position = stop
-        if self.watched >> Notice.DATA_SENT & 1:
+        if self.watched & _DATA_SENT:
             self._emit(Notice.DATA_SENT, bytes(data))
 
     # ---- time
@@ -330,14 +350,15 @@ class Protocol:
         return cell
 
     def _fire(self, event: Event) -> None:
-        cell = self._cell(event)
+        cell = TRANSITIONS.get((self.state, event))
         if cell is None:
+            self._cell(event)
             return
         action, following = cell
         if action in ALTERNATIVES and self._takes_alternative(action):
             following = ALTERNATIVES[action]
         before, self.state = self.state, following
-        if self.watched >> Notice.FSM_TRANSITION & 1:
+        if self.watched & _FSM_TRANSITION:
             self._emit(Notice.FSM_TRANSITION, before.label, event.label, action, following.label)
         for step in ACTIONS[action]:
             _STEPS[step](self)
@@ -356,7 +377,7 @@ class Protocol:
         return produced
 
     def _send_pdu(self, pdu: PDU) -> None:
-        self._outgoing.append(encode_pdu(pdu))
+        self.outgoing.append(encode_pdu(pdu))
         self._emit(Notice.ACSE_SENT, pdu)
 
     def _send_associate(self) -> None:
@@ -375,11 +396,11 @@ class Protocol:
 
     def drop_outgoing(self) -> None:
         """Forget what cannot be sent any more."""
-        for entry in (*self._outgoing, self._current):
+        for entry in (*self.outgoing, self.sending):
             if isinstance(entry, tuple) and entry[2] is not None:
                 entry[2].close()
-        self._outgoing.clear()
-        self._current = None
+        self.outgoing.clear()
+        self.sending = None
 
     def _start_artim(self) -> None:
         self._start_timer(self._timeouts.association)
@@ -416,6 +437,7 @@ class Protocol:
         if self.request is None or self.answer is None:
             raise StateError("accepted without a request")
         self.negotiated = negotiated(self.request, self.answer, as_requestor=self.is_requestor)
+        self._syntaxes.update((each.context_id, each.transfer_syntax[0]) for each in self.negotiated.accepted)
         if self.is_requestor:
             self._emit(Notice.ACSE_RECV, self.answer)
         self._emit(Notice.ACCEPTED, self.answer)
@@ -476,14 +498,17 @@ class Protocol:
             return SKIP
         if length == 0:
             raise PeerProtocolError("a P-DATA-TF without a PDV", _INVALID_PARAMETER)
-        return KEEP if self.watched >> Notice.PDU_RECV & 1 else STREAM
+        return KEEP if self.watched & _PDU_RECV else STREAM
 
-    def streams(self, length: int) -> bool:
-        return (
-            self.state is State.ESTABLISHED
-            and length <= self._limits.receive
-            and not self.watched >> Notice.PDU_RECV & 1
-        )
+    def whole_fragment(self, context_id: int, control: int, data: memoryview) -> bool:
+        size = len(data)
+        ordinary = self.state is _ESTABLISHED and size <= self._largest_alone and not size & 1
+        if not ordinary or self.watched & _PER_PDU:
+            return False
+        message = self._assembler.whole_fragment(context_id, control, data)
+        if message is not None:
+            self._indicate(message)
+        return True
 
     def end_pdu(self, pdu: bytes) -> None:
         record = decode_pdu(pdu)
@@ -525,19 +550,18 @@ class Protocol:
             self._emit(Notice.PDU_RECV, decode_pdu(pdu))
         self._fire(Event.P_DATA_RECEIVED)
         for message in self._assembler.take():
-            self._count_received(message)
-            self._emit(Notice.DIMSE_RECV, message)
+            self._indicate(message)
 
-    def _count_received(self, message: Message) -> None:
-        if not message.is_response:
-            if message.CommandField != Command.C_CANCEL_RQ and message.MessageID is not None:
-                self.performing.add(message.MessageID)
-        elif (message.CommandField, message.Status) not in _PENDING:
-            self.invoked.discard(message.MessageIDBeingRespondedTo or 0)
-
-    def _syntax_of(self, context_id: int) -> str | None:
-        context = self.negotiated.contexts.get(context_id)
-        return context.transfer_syntax[0] if context is not None and context.result == 0 else None
+    def _indicate(self, message: Message) -> None:
+        """P-DATA indication of a whole message."""
+        command = message.command
+        kind = command["CommandField"]
+        if kind & _RESPONSE:
+            if (kind, command["Status"]) not in _PENDING:
+                self.invoked.discard(command["MessageIDBeingRespondedTo"])
+        elif kind != Command.C_CANCEL_RQ:
+            self.performing.add(command["MessageID"])
+        self._produced.append((Notice.DIMSE_RECV, (message,)))
 
 
 _STEPS: dict[str, Callable[[Protocol], None]] = {

@@ -24,8 +24,8 @@ class PDUHandler(Protocol):
         """A PDU of ``length`` bytes behind its header starts. Returns what is to be done with it."""
         ...
 
-    def streams(self, length: int) -> bool:
-        """Whether :meth:`begin_pdu` would have a P-DATA-TF of ``length`` bytes streamed; without consequences."""
+    def whole_fragment(self, context_id: int, control: int, data: memoryview) -> bool:
+        """A P-DATA-TF with one fragment, which is all there. False, without consequences: it is to come in parts."""
         ...
 
     def end_pdu(self, pdu: bytes) -> None:
@@ -86,13 +86,9 @@ class Receiver:
         stop = position + HEADER_SIZE + length
         if pdu_type != P_DATA_TF or fragment != length - 4 or fragment <= 2 or stop > end:
             return None
-        if not self._handler.streams(length):
-            return None
-        self._handler.begin_fragment(context_id, control, fragment - 2)
-        self._handler.fragment_data(data[position + _SINGLE.size : stop])
-        self._handler.end_fragment()
-        self._handler.end_p_data(None)
-        return stop
+        return (
+            stop if self._handler.whole_fragment(context_id, control, data[position + _SHORTEST - 1 : stop]) else None
+        )
 
     def skip(self) -> None:
         """Pass over the rest of a P-DATA-TF that is being streamed: nobody wants its fragments any more."""

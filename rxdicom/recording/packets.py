@@ -1,21 +1,20 @@
-"""TCP segments from packet captures. The only module that uses dpkt, which knows the file formats and the headers."""
+"""TCP segments from the frames of packet captures. With :mod:`rxdicom.recording.frames` all that uses dpkt."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from importlib import import_module
+from datetime import datetime
 from ipaddress import ip_address
 from struct import error as StructError
 from typing import Any
 
 from attrs import frozen
 
-from rxdicom.errors import ArgumentError
+from rxdicom.log import LOG
 from rxdicom.recording.entries import InvalidRecording
+from rxdicom.recording.fragments import Fragment, Fragments
+from rxdicom.recording.frames import frames, load_dpkt
 
-_PCAP = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1")
-_PCAPNG = b"\x0a\x0d\x0d\x0a"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+_TCP = 6
 
 Endpoint = tuple[str, int]
 """Host and port."""
@@ -53,40 +52,29 @@ class Segment:
         return bool(self.flags & _RST)
 
 
-def is_capture(start: bytes) -> bool:
-    """Whether a file that starts so is a packet capture."""
-    return start[:4] in _PCAP or start[:4] == _PCAPNG
-
-
 def segments(path: str) -> Iterator[Segment]:
     """The TCP segments of a capture in its order; everything else is passed over. What is cut off at its end is, too.
 
     Raises :class:`InvalidRecording`, :class:`OSError`, and :class:`~rxdicom.errors.ArgumentError` without dpkt.
     """
-    dpkt = _dpkt()
-    with open(path, "rb") as file:
-        is_pcapng = file.read(4) == _PCAPNG
-        file.seek(0)
-        try:
-            reader = (dpkt.pcapng if is_pcapng else dpkt.pcap).Reader(file)
-        except (ValueError, dpkt.Error) as error:
-            raise InvalidRecording(f"{path} is no capture that can be read: {error}") from error
-        unpack = _link_layers(dpkt).get(reader.datalink())
+    dpkt = load_dpkt()
+    packets = _Packets(dpkt)
+    links, passed_over = _link_layers(dpkt), set[int]()
+    is_readable = False
+    for frame in frames(path):
+        unpack = links.get(frame.link)
         if unpack is None:
-            raise InvalidRecording(f"{path}: captured on a link of type {reader.datalink()}, which cannot be read here")
-        for seconds, frame in _whole(reader, dpkt):
-            segment = _segment(_EPOCH + timedelta(microseconds=round(seconds * 1_000_000)), frame, unpack, dpkt)
-            if segment is not None:
-                yield segment
-
-
-def _dpkt() -> Any:
-    try:
-        for name in ("pcap", "pcapng", "ethernet", "sll", "sll2", "loopback", "ip", "ip6", "tcp"):
-            import_module(f"dpkt.{name}")
-        return import_module("dpkt")
-    except ImportError:
-        raise ArgumentError("packet captures are read by dpkt: pip install rxdicom[capture]") from None
+            passed_over.add(frame.link)
+            continue
+        is_readable = True
+        segment = packets.segment(frame.at, frame.data, unpack)
+        if segment is not None:
+            yield segment
+    if passed_over:
+        said = f"{path}: captured on a link of type {', '.join(map(str, passed_over))}, which cannot be read here"
+        if not is_readable:
+            raise InvalidRecording(said)
+        LOG.warning("%s; the other links were", said)
 
 
 def _link_layers(dpkt: Any) -> dict[int, Callable[[bytes], Any]]:
@@ -107,47 +95,50 @@ def _ip(dpkt: Any) -> Callable[[bytes], Any]:
     return lambda frame: (dpkt.ip6.IP6 if frame[:1] and frame[0] >> 4 == 6 else dpkt.ip.IP)(frame)
 
 
-def _whole(reader: Any, dpkt: Any) -> Iterator[tuple[Any, bytes]]:
-    """The frames, up to one that is not whole, where the capture was broken off."""
-    packets = iter(reader)
-    while True:
+class _Packets:
+    """Takes frames apart, and puts fragments together."""
+
+    def __init__(self, dpkt: Any) -> None:
+        self._dpkt = dpkt
+        self._fragments = Fragments()
+
+    def segment(self, at: datetime, frame: bytes, unpack: Callable[[bytes], Any]) -> Segment | None:
+        """The segment in a frame, or the one that it completes; None if there is none."""
+        dpkt = self._dpkt
         try:
-            yield next(packets)
-        except (StopIteration, StructError, dpkt.UnpackError):
-            return
-
-
-def _segment(at: datetime, frame: bytes, unpack: Callable[[bytes], Any], dpkt: Any) -> Segment | None:
-    try:
-        packet = unpack(frame)
-    except (dpkt.UnpackError, StructError, IndexError):
-        return None
-    while not isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6):
-        packet = getattr(packet, "data", None)
-        if packet is None or isinstance(packet, bytes):
+            packet = unpack(frame)
+            while not isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6):
+                packet = getattr(packet, "data", None)
+                if packet is None or isinstance(packet, bytes):
+                    return None
+            tcp, said = self._payload(at, packet)
+        except (dpkt.UnpackError, StructError, IndexError):
             return None
-    tcp = packet.data
-    if not isinstance(tcp, dpkt.tcp.TCP):
-        return None
-    return Segment(
-        at,
-        (_host(packet.src), tcp.sport),
-        (_host(packet.dst), tcp.dport),
-        tcp.seq,
-        tcp.flags,
-        bytes(tcp.data),
-        _missing(packet, tcp, dpkt),
-    )
+        if not isinstance(tcp, dpkt.tcp.TCP):
+            return None
+        source, destination = (_host(packet.src), tcp.sport), (_host(packet.dst), tcp.dport)
+        # A length of 0 is that of a packet that only the network card was to cut.
+        missing = max(0, said - 4 * tcp.off - len(tcp.data))
+        return Segment(at, source, destination, tcp.seq, tcp.flags, bytes(tcp.data), missing)
 
-
-def _missing(packet: Any, tcp: Any, dpkt: Any) -> int:
-    """How much of the payload a capture with short frames has left out."""
-    if isinstance(packet, dpkt.ip6.IP6):
-        said = packet.plen - sum(each.length for each in packet.all_extension_headers)
-    else:
-        said = packet.len - 4 * packet.hl
-    # A length of 0 is that of a packet that only the network card was to cut.
-    return max(0, said - 4 * tcp.off - len(tcp.data))
+    def _payload(self, at: datetime, packet: Any) -> tuple[Any, int]:
+        """What an IP packet carries, and how long that was: frames may have been cut off when they were captured."""
+        if isinstance(packet, self._dpkt.ip6.IP6):
+            heads = packet.all_extension_headers
+            said = packet.plen - sum(each.length for each in heads)
+            head = heads[-1] if heads and isinstance(heads[-1], self._dpkt.ip6.IP6FragmentHeader) else None
+            number, offset, is_last = (head.id, head.frag_off, not head.m_flag) if head is not None else (0, 0, True)
+        else:
+            said = packet.len - 4 * packet.hl
+            number, offset, is_last = packet.id, packet.offset, not packet.mf
+        if offset == 0 and is_last:
+            return packet.data, said
+        data = bytes(packet.data)
+        if packet.p != _TCP or len(data) < said:
+            return None, 0
+        # Offsets are in units of eight bytes.
+        whole = self._fragments.add(at, Fragment(packet.src, packet.dst, number, 8 * offset, is_last, data))
+        return (None, 0) if whole is None else (self._dpkt.tcp.TCP(whole), len(whole))
 
 
 def _host(address: bytes) -> str:

@@ -53,6 +53,11 @@ class Stream:
         if segment.missing and self._next == (sequence + len(segment.data)) % _MODULO:
             yield self._lose(segment.missing)
 
+    def has_heard(self, segment: Segment) -> bool:
+        """Whether there is nothing new in a segment, which was captured or sent again."""
+        size = len(segment.data) + segment.missing
+        return not size or (self._next is not None and self._ahead((segment.sequence + size) % _MODULO) <= 0)
+
     def finish(self) -> Iterator[Gap]:
         """No segment comes any more: what waits, waits in vain."""
         if self._waiting and not self.is_lost:

@@ -101,7 +101,7 @@ class Wiretap:
 
     def watches(self, notice: Notice) -> bool:
         """Whether anybody observes a kind of event right now."""
-        return bool(self._publisher.mask >> notice & 1)
+        return bool(self._publisher.mask() >> notice & 1)
 
     def publish(self, notice: Notice, *values: Any) -> None:
         """Have the observers see an event."""
@@ -207,8 +207,9 @@ class _Direction:
             return COLLECT
         return KEEP if self._tap.watches(self._pdu) else STREAM
 
-    def streams(self, length: int) -> bool:
-        return length <= _LIMITS.pdu_unlimited and not self._tap.watches(self._pdu)
+    def whole_fragment(self, context_id: int, control: int, data: memoryview) -> bool:
+        del context_id, control, data
+        return False
 
     def end_pdu(self, pdu: bytes) -> None:
         self._tap.understand(decode_pdu(pdu), received=self._received)

@@ -224,7 +224,7 @@ class AssociationState(ABC):
 
     def _note(self, notice: Notice, values: tuple[Any, ...]) -> None:
         """Update the state that users see, before any observer is told."""
-        react = _REACTIONS.get(notice)
+        react = REACTIONS.get(notice)
         if react is not None:
             react(self, *values)
 
@@ -257,7 +257,7 @@ def _log_observers() -> list[EventHandler]:
     return observers()
 
 
-_REACTIONS: dict[Notice, Callable[..., None]] = {
+REACTIONS: dict[Notice, Callable[..., None]] = {
     Notice.ESTABLISHED: AssociationState._on_established,  # pyright: ignore[reportPrivateUsage]
     Notice.REJECTED: AssociationState._on_rejected,  # pyright: ignore[reportPrivateUsage]
     Notice.RELEASED: AssociationState._on_released,  # pyright: ignore[reportPrivateUsage]

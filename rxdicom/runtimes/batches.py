@@ -3,8 +3,9 @@
 import os
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext, RxDicomError, TimedOut
 from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, Status
 
 if TYPE_CHECKING:
@@ -51,7 +52,15 @@ class Totals:
 
     def with_one(self, sent: Sent) -> "Totals":
         """The count with one more."""
-        if not sent.is_stored:
-            return evolve(self, failed=self.failed + 1)
-        warned = sent.status is not None and sent.status.category == STATUS_WARNING
-        return evolve(self, stored=self.stored + 1, warnings=self.warnings + warned, bytes=self.bytes + sent.size)
+        category = None if sent.status is None else sent.status.category
+        if category not in (STATUS_SUCCESS, STATUS_WARNING):
+            return Totals(self.stored, self.warnings, self.failed + 1, self.bytes)
+        warnings = self.warnings + (category == STATUS_WARNING)
+        return Totals(self.stored + 1, warnings, self.failed, self.bytes + sent.size)
+
+
+def concerns_one(error: Exception) -> bool:
+    """Whether this is wrong with one object and says nothing about the others; otherwise the association is over."""
+    if isinstance(error, TimedOut):
+        return error.phase == "response"
+    return isinstance(error, DatasetError | NoAcceptedContext | ArgumentError) or not isinstance(error, RxDicomError)

@@ -12,7 +12,7 @@ from rxdicom.events.datasets import file_head
 from rxdicom.protocol.assembler import Sink
 from rxdicom.protocol.policy import Limits
 from rxdicom.wire.dimse import Command, Message
-from rxdicom.wire.encoded import Encoded
+from rxdicom.wire.encoded import BytesSource, Encoded, Source
 from rxdicom.wire.part10 import HEAD_LIMIT, FileHead, read_head
 
 if TYPE_CHECKING:
@@ -63,20 +63,24 @@ def _behind(views: Sequence[memoryview], n: int) -> list[memoryview]:
     return left
 
 
-def open_part10(path: str) -> tuple[FileHead, FileSource]:
-    """Open a file to be sent. The caller closes the source.
+def open_part10(path: str) -> tuple[FileHead, Source]:
+    """Open a file to be sent. The caller closes the source. A file of a few kB is read, and closed, at once.
 
     Raises :class:`~rxdicom.errors.InvalidFile`, or :class:`OSError` where it cannot be read.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
-        head, wanted = None, _FIRST_READ
+        head, start, wanted = None, b"", _FIRST_READ
         while head is None:
             start = os.pread(fd, wanted, 0)
             head = read_head(start, final=len(start) < wanted or wanted >= HEAD_LIMIT)
             wanted *= 8
-        return head, FileSource(fd, head.offset, size - head.offset)
+        if len(start) < size:
+            return head, FileSource(fd, head.offset, size - head.offset)
+        os.close(fd)
+        data = memoryview(start + b"\0" if (size - head.offset) & 1 else start)
+        return head, BytesSource(data[head.offset :])
     except InvalidFile as error:
         os.close(fd)
         raise InvalidFile(f"{path}: {error}") from None
@@ -140,17 +144,14 @@ class SpoolSink:
         if self._error is not None:
             return Encoded(self._syntax, error=self._error)
         if self._data is not None:
-            return Encoded(self._syntax, self._data, inflated=self._limits.inflated)
-        os.close(self._fd)
-        self._fd = -1
-        return Encoded(
-            self._syntax,
-            path=self._path,
-            offset=len(self._head),
-            size=self._size,
-            temporary=True,
-            inflated=self._limits.inflated,
-        )
+            encoded = Encoded(self._syntax, self._data)
+        else:
+            os.close(self._fd)
+            self._fd = -1
+            encoded = Encoded(self._syntax, path=self._path, offset=len(self._head), size=self._size, temporary=True)
+        encoded.head = self._head
+        encoded.inflated = self._limits.inflated
+        return encoded
 
     def discard(self) -> None:
         self._data = None

@@ -1,13 +1,12 @@
 """The provider side of an association, but for where handlers run: events, contexts, refusals. For every runtime."""
 
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 from rxdicom.errors import AssociationAborted, AssociationReleased, StateError
 from rxdicom.events.records import CStore, EventContext, ServiceEvent
 from rxdicom.log import concerning
 from rxdicom.runtimes.association import AssociationState
 from rxdicom.runtimes.files import forget, store
-from rxdicom.runtimes.performance import Performance
 from rxdicom.service_class import ServiceClass
 from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, fault, response
 from rxdicom.services.provider import DUPLICATE_INVOCATION, Row, is_listed, refused
@@ -15,11 +14,24 @@ from rxdicom.sop_class import uid_to_service_class
 from rxdicom.wire.dimse import Message, message
 from rxdicom.wire.encoded import BytesSource, Source
 
+
+class Performing(Protocol):
+    """One request that is being performed, as far as it is seen from here."""
+
+    cancelled: bool
+    """Set when C-CANCEL comes, and stays."""
+
+    def is_cancelled(self) -> bool: ...
+
+
 _OVER = (StateError, AssociationAborted, AssociationReleased)
 """What a service meets when the association has ended under it."""
 
 
-class Provider:
+_Performance = TypeVar("_Performance", bound=Performing)
+
+
+class Provider(Generic[_Performance]):
     """What is known of the requests of the peer, waiting and being performed."""
 
     def __init__(self, assoc: AssociationState) -> None:
@@ -27,16 +39,23 @@ class Provider:
         self.log = concerning(assoc)
         # Those that wait for their turn, by message ID, and whether C-CANCEL has come for them already.
         self._expected: dict[int, bool] = {}
-        self._running: dict[int, Performance] = {}
+        self._running: dict[int, _Performance] = {}
         # What the events of one association have in common.
         self._contexts: dict[int, tuple[EventContext, ServiceClass]] = {}
+        # Context, command and SOP class of requests that need not be looked at again.
+        self._fitting: set[tuple[int, int, str | None]] = set()
         # Those that have been looked at, by context, command and status.
         self._statuses: set[tuple[int, int, int]] = set()
         self._peer_title: str | None = None
 
+    @property
+    def running(self) -> tuple[_Performance, ...]:
+        """What is being performed right now."""
+        return tuple(self._running.values())
+
     def expect(self, request: Message) -> None:
         """A request has come; it is performed when it is its turn. C-CANCEL may come before that."""
-        self._expected[request.MessageID or 0] = False
+        self._expected[request.command["MessageID"]] = False
 
     def cancel(self, request: Message) -> None:
         """C-CANCEL has come, perhaps for what is over."""
@@ -50,37 +69,51 @@ class Provider:
 
     def refusal(self, request: Message) -> Message | None:
         """It is the turn of a request. The response if it cannot be performed at all, None for the others."""
-        context, service = self._context(request.context_id)
-        answer = refused(request, context.abstract_syntax, as_scp=context.as_scp, service=service)
-        if answer is None and request.MessageID in self._running:
+        command = request.command
+        key = request.context_id, command["CommandField"], command.get("AffectedSOPClassUID")
+        answer = None
+        if key not in self._fitting or key[2] is None:
+            context, service = self._context(request.context_id)
+            answer = refused(request, context.abstract_syntax, as_scp=context.as_scp, service=service)
+            if answer is None:
+                self._fitting.add(key)
+        if answer is None and command["MessageID"] in self._running:
             answer = response(request, Outcome(DUPLICATE_INVOCATION))
         if answer is not None:
-            self._expected.pop(request.MessageID or 0, None)
+            self._expected.pop(command["MessageID"], None)
             forget(request.data)
         return answer
 
-    def begin(self, request: Message, performance: Performance) -> None:
+    def begin(self, request: Message, performance: _Performance) -> None:
         """It is being performed from now on."""
-        message_id = request.MessageID or 0
-        performance.cancelled = self._expected.pop(message_id, False)
+        message_id = request.command["MessageID"]
+        if self._expected.pop(message_id, False):
+            performance.cancelled = True
         self._running[message_id] = performance
 
     def end(self, request: Message) -> None:
         """It is over."""
-        del self._running[request.MessageID or 0]
-        forget(request.data)
+        del self._running[request.command["MessageID"]]
+        if request.data is not None:
+            forget(request.data)
 
-    def event(self, row: Row, request: Message, performance: Performance) -> ServiceEvent:
+    def event(self, row: Row, request: Message, performance: _Performance) -> ServiceEvent:
         """What the handler is called with."""
         record = row.kind.record
         context, _ = self._context(request.context_id)
-        more: dict[str, Any] = {}
-        if record is CStore:
-            if self._peer_title is None:
-                peer = self._state.requestor if self._state.is_acceptor else self._state.acceptor
-                self._peer_title = peer.ae_title
-            more = {"calling_ae_title": self._peer_title, "store": store}
-        return record(assoc=self._state, request=request, context=context, cancelled=performance.is_cancelled, **more)
+        if record is not CStore:
+            return record(assoc=self._state, request=request, context=context, cancelled=performance.is_cancelled)
+        if self._peer_title is None:
+            peer = self._state.requestor if self._state.is_acceptor else self._state.acceptor
+            self._peer_title = peer.ae_title
+        return record(
+            assoc=self._state,
+            request=request,
+            context=context,
+            cancelled=performance.is_cancelled,
+            calling_ae_title=self._peer_title,
+            store=store,
+        )
 
     def _context(self, context_id: int) -> tuple[EventContext, ServiceClass]:
         found = self._contexts.get(context_id)
@@ -105,11 +138,12 @@ class Provider:
 
     def ended(self, result: Result) -> Message:
         """The final response, after the log was told what is to be said about it."""
+        answer = result.response
         if result.fault:
-            self.log.error("%s; answered 0x%04X", result.fault, result.response.Status)
-        else:
-            self.look_at(result.response)
-        return result.response
+            self.log.error("%s; answered 0x%04X", result.fault, answer.Status)
+        elif (answer.context_id, answer.command["CommandField"], answer.command["Status"]) not in self._statuses:
+            self.look_at(answer)
+        return answer
 
     def look_at(self, answer: Message) -> None:
         """A handler's status that its service does not have is sent as it is, and logged, once."""
@@ -135,7 +169,7 @@ class Provider:
 
     def stop(self) -> None:
         """The association is over: handlers that look at ``is_cancelled`` see it."""
-        for performance in tuple(self._running.values()):
+        for performance in self.running:
             performance.cancelled = True
 
 

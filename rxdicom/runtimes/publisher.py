@@ -41,7 +41,6 @@ class Publisher:
         self._hubs = hubs
         self._clock = clock
 
-    @property
     def mask(self) -> int:
         """Which notices anybody observes."""
         mask = 0
@@ -64,11 +63,10 @@ class Publisher:
 
     def publish_all(self, produced: list[Produced]) -> bool:
         """Publish several. Whether somebody observes one of them: then :meth:`deliver` is to follow."""
-        if not produced or not self.mask:
-            return False
-        seen = False
+        mask, seen = self.mask(), False
         for notice, values in produced:
-            seen = self.publish(notice, values) or seen
+            if mask >> notice & 1:
+                seen = self.publish(notice, values) or seen
         return seen
 
     def _record(self, notice: Notice, values: tuple[Any, ...]) -> Any:

@@ -286,7 +286,8 @@ class UserRequests(ABC, Generic[_OneStatus, _OnePair, _Many, _Batch, _Done]):
 
     def _lone_status(self, request: Message, answer: Message) -> Status:
         """The status of a response that has no dataset; what a peer sends nevertheless is not kept."""
-        forget(answer.data)
+        if answer.data is not None:
+            forget(answer.data)
         return self._status(request, answer)
 
     def _pair(self, request: Message, answer: Message) -> Pair:
@@ -302,7 +303,7 @@ class UserRequests(ABC, Generic[_OneStatus, _OnePair, _Many, _Batch, _Done]):
 
     def _status(self, request: Message, answer: Message) -> Status:
         command = answer.command
-        found = {key: command[key] for key in _STATUS_ELEMENTS & command.keys()}
+        found = {key: value for key, value in command.items() if key in _STATUS_ELEMENTS}
         return Status(command["Status"], self._table(request), **found)
 
     def _table(self, request: Message) -> StatusTable:

@@ -9,7 +9,7 @@ from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext
 from rxdicom.events.datasets import convert as convert_dataset
 from rxdicom.events.datasets import encode, read_file, transfer_syntax_of
 from rxdicom.protocol.negotiation import Negotiated
-from rxdicom.runtimes.files import FileSource, open_part10
+from rxdicom.runtimes.files import open_part10
 from rxdicom.services.user import contexts_for, no_context
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.encoded import BytesSource, Encoded, Source
@@ -72,7 +72,7 @@ class StorePreparation:
             raise no_context(negotiated, f"{head.sop_class_uid} in transfer syntax {head.transfer_syntax_uid}")
         return None
 
-    def _of_file(self, context_id: int, head: FileHead, source: FileSource, message_id: int) -> Request:
+    def _of_file(self, context_id: int, head: FileHead, source: Source, message_id: int) -> Request:
         encoded = Encoded(head.transfer_syntax_uid, path=str(self.instance), offset=head.offset, size=source.size)
         identity = head.sop_class_uid, head.sop_instance_uid
         return Request(_store_message(context_id, *identity, message_id, encoded, self.elements), source)

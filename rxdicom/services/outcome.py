@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from attrs import field, frozen
+from attrs import frozen
 
 from rxdicom.errors import DatasetError
 from rxdicom.events import kinds
@@ -12,7 +13,7 @@ from rxdicom.events.dispatcher import FAULT
 from rxdicom.events.records import ServiceEvent
 from rxdicom.log import words
 from rxdicom.status import PENDING, Status
-from rxdicom.wire.dimse import COMMANDS, Command, Message, message
+from rxdicom.wire.dimse import COMMANDS, NO_DATASET, Command, Message, message
 from rxdicom.wire.encoded import Encoded
 
 STATUS_MISSING = 0xC001
@@ -30,13 +31,15 @@ _UNDECODABLE = {
 }
 _OUT_OF_RESOURCES = 0xA700
 
+_NO_ELEMENTS: Mapping[str, Any] = MappingProxyType({})
+
 
 @frozen
 class Outcome:
     """A status code with the elements that go along in the response, and what was wrong with the handler, if so."""
 
     code: int
-    elements: Mapping[str, Any] = field(factory=dict[str, Any])
+    elements: Mapping[str, Any] = _NO_ELEMENTS
     fault: str = ""
 
 
@@ -72,6 +75,8 @@ def outcome_of(value: Any) -> Outcome:
     >>> outcome_of(0xB000).code, hex(outcome_of("done").code)
     (45056, '0xc002')
     """
+    if type(value) is int and 0 <= value <= 0xFFFF:
+        return Outcome(value)
     try:
         return _outcome(value)
     except Exception as error:  # noqa: BLE001 - pydicom decodes elements when they are asked for, and raises anything
@@ -104,7 +109,7 @@ def _outcome(value: Any) -> Outcome:
             return Outcome(
                 STATUS_UNUSABLE, fault=f"the handler returned {value}, which is out of the range of statuses"
             )
-        elements = _elements(value) if isinstance(value, Status) else {}
+        elements = _elements(value) if isinstance(value, Status) else _NO_ELEMENTS
         return Outcome(int(value), elements)
     if _is_dataset(value):
         if "Status" not in value:
@@ -166,22 +171,33 @@ _SOURCES = {
 """What a response repeats of its request, and under which of its elements that is found."""
 
 
-def _permitted(kind: Command) -> frozenset[str]:
+_Echoed = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def _row(kind: Command) -> tuple[Command, frozenset[str], _Echoed]:
     required, optional, _ = COMMANDS[kind]
-    return required | optional
+    permitted = required | optional
+    return kind, permitted, tuple((keyword, sources) for keyword, sources in _SOURCES.items() if keyword in permitted)
 
 
-_RESPONSES = {int(kind) & 0x7FFF: (kind, _permitted(kind)) for kind in COMMANDS if kind.is_response}
-"""By the command field of the request: the response, and the elements that it may have."""
+_RESPONSES = {int(kind) & 0x7FFF: _row(kind) for kind in COMMANDS if kind.is_response}
+"""By the command field of the request: the response, the elements that it may have, those that it repeats."""
 
 
 def response(request: Message, outcome: Outcome, data: Encoded | None = None) -> Message:
     """The response to ``request``: its identification echoed, the outcome's status and elements."""
     asked = request.command
-    kind, permitted = _RESPONSES[asked["CommandField"]]
+    kind, permitted, echoed = _RESPONSES[asked["CommandField"]]
     elements: dict[str, Any] = {"MessageIDBeingRespondedTo": asked.get("MessageID"), "Status": outcome.code}
-    for keyword, sources in _SOURCES.items():
-        if keyword in permitted:
-            elements[keyword] = next((asked[each] for each in sources if asked.get(each)), None)
-    elements |= {keyword: value for keyword, value in outcome.elements.items() if keyword in permitted}
-    return message(kind, request.context_id, data, **elements)
+    for keyword, sources in echoed:
+        for source in sources:
+            if value := asked.get(source):
+                elements[keyword] = value
+                break
+    if outcome.elements:
+        elements |= {keyword: value for keyword, value in outcome.elements.items() if keyword in permitted}
+    if data is not None:
+        return message(kind, request.context_id, data, **elements)
+    # Nothing but what the response may have is in there: that needs no second look.
+    elements["CommandField"], elements["CommandDataSetType"] = int(kind), NO_DATASET
+    return Message(elements, request.context_id)

@@ -1,9 +1,9 @@
 """The provider: which service answers which request, and the services that answer with a status alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from rxdicom.events import kinds
 from rxdicom.events.kinds import EventKind
@@ -85,12 +85,12 @@ def status_service(event: ServiceEvent) -> Service[Result]:
         outcome = Outcome(OUT_OF_RESOURCES, comment, f"the dataset was not kept: {kept.error}")
         return Result(response(event.request, outcome), outcome.fault)
     reply = yield Call(event)
-    outcome = fault(event, reply.error) if isinstance(reply, Raised) else outcome_of(_value(reply))
+    outcome = outcome_of(reply.value) if isinstance(reply, Value) else fault(event, _error(reply))
     return Result(response(event.request, outcome), outcome.fault)
 
 
-def _value(reply: Reply) -> Any:
-    return reply.value if isinstance(reply, Value) else None
+def _error(reply: Reply) -> Exception:
+    return reply.error if isinstance(reply, Raised) else TypeError(f"{reply!r} is no answer to a call")
 
 
 @frozen
@@ -99,13 +99,10 @@ class Row:
 
     kind: EventKind[Any]
     service: Callable[[Any], Service[Result]]
-
-    @property
-    def iterates(self) -> bool:
-        return self.kind.iterates
+    iterates: bool = field(init=False, default=Factory(lambda self: self.kind.iterates, takes_self=True))
 
 
-ROWS: dict[Command, Row] = {
+ROWS: Mapping[Command, Row] = {
     Command.C_ECHO_RQ: Row(kinds.EVT_C_ECHO, status_service),
     Command.C_STORE_RQ: Row(kinds.EVT_C_STORE, status_service),
     Command.C_FIND_RQ: Row(kinds.EVT_C_FIND, find),

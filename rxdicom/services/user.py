@@ -16,9 +16,9 @@ def contexts_for(
     The SOP classes of Unified Procedure Step share their instances: any of them carries requests for another.
     Raises :class:`~rxdicom.errors.NoAcceptedContext` when there is none.
     """
-    usable = [each for each in negotiated.accepted if (each.as_scp if as_scp else each.as_scu)]
-    found = tuple(each for each in usable if each.abstract_syntax == abstract_syntax)
+    found = negotiated.usable(abstract_syntax, as_scp=as_scp)
     if not found and abstract_syntax.startswith(_UNIFIED_PROCEDURE_STEP):
+        usable = [each for each in negotiated.accepted if (each.as_scp if as_scp else each.as_scu)]
         found = tuple(each for each in usable if each.abstract_syntax.startswith(_UNIFIED_PROCEDURE_STEP))
     if not found:
         raise no_context(negotiated, abstract_syntax)

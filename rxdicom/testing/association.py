@@ -237,7 +237,7 @@ class MemoryAssociation(AssociationState, MemoryRequests):
     # ---- one step of the protocol
 
     def _perform(self, step: Callable[[float], list[Produced]]) -> None:
-        self._protocol.watched = self._publisher.mask
+        self._protocol.watched = self._publisher.mask()
         self._settle(step(self._network.clock.seconds))
 
     def _settle(self, produced: list[Produced]) -> None:

@@ -81,7 +81,7 @@ class Performer:
     def __init__(self, assoc: "MemoryAssociation", dial: Dial | None) -> None:
         self._assoc = assoc
         self._dial = dial
-        self._provider = Provider(assoc)
+        self._provider: Provider[SteppedPerformance] = Provider(assoc)
         self._waiting: deque[Message] = deque()
         self._tasks: list[Task] = []
         self._last: Callable[[], None] | None = None

@@ -222,17 +222,29 @@ def message(kind: Command, context_id: int = 0, data: Encoded | None = None, **e
     >>> message(Command.C_ECHO_RSP, 1, MessageIDBeingRespondedTo=7, Status=0).Status
     0
     """
-    required, optional, dataset = COMMANDS[kind]
+    required, permitted, with_dataset = _PERMITTED[kind]
     command = {key: value for key, value in elements.items() if value is not None}
-    if missing := required - command.keys():
-        raise ArgumentError(f"{kind.message_name} needs {', '.join(sorted(missing))}")
-    if surplus := command.keys() - required - optional:
-        raise ArgumentError(f"{kind.message_name} cannot carry {', '.join(sorted(surplus))}")
-    if (data is None and dataset == "always") or (data is not None and dataset == "never"):
-        raise ArgumentError(f"{kind.message_name} {'needs' if data is None else 'cannot carry'} a dataset")
+    if not (required <= command.keys() <= permitted and (data is not None) in with_dataset):
+        raise _not_allowed(kind, command, data)
     command["CommandField"] = int(kind)
     command["CommandDataSetType"] = NO_DATASET if data is None else DATASET
     return Message(command, context_id, data)
+
+
+_PERMITTED = {
+    kind: (required, required | optional, {"always": (True,), "never": (False,), "maybe": (True, False)}[dataset])
+    for kind, (required, optional, dataset) in COMMANDS.items()
+}
+"""The same table, as :func:`message` asks it: required, required or optional, with or without a dataset."""
+
+
+def _not_allowed(kind: Command, command: Mapping[str, Any], data: Encoded | None) -> ArgumentError:
+    required, permitted, _ = _PERMITTED[kind]
+    if missing := required - command.keys():
+        return ArgumentError(f"{kind.message_name} needs {', '.join(sorted(missing))}")
+    if surplus := command.keys() - permitted:
+        return ArgumentError(f"{kind.message_name} cannot carry {', '.join(sorted(surplus))}")
+    return ArgumentError(f"{kind.message_name} {'needs' if data is None else 'cannot carry'} a dataset")
 
 
 def encode_command_set(command: Mapping[str, Any]) -> bytes:
@@ -364,9 +376,10 @@ _IDENTIFIERS = (Message.MessageID, Message.MessageIDBeingRespondedTo)
 class CommandDecoder:
     """:func:`decode_command_set` for those of one association, which often differ in their message ID alone."""
 
-    __slots__ = ("_command", "_keyword", "_position", "_raw")
+    __slots__ = ("_command", "_keyword", "_misses", "_position", "_raw")
 
     def __init__(self) -> None:
+        self._misses = 0
         self._raw: bytes = b""
         self._command: dict[str, Any] = {}
         self._keyword = ""
@@ -377,13 +390,24 @@ class CommandDecoder:
         raw: bytes = bytes(data)
         at = self._position
         if at and len(raw) == len(self._raw) and raw[:at] == self._raw[:at] and raw[at + 2 :] == self._raw[at + 2 :]:
+            self._misses = 0
             command = self._command.copy()
             command[self._keyword] = _US.unpack_from(raw, at)[0]
             return command
         command = decode_command_set(raw)
-        self._raw, self._command = raw, command.copy()
-        self._position, self._keyword = identifier_position(raw)
+        self._misses += 1
+        if worth_remembering(self._misses):
+            self._raw, self._command = raw, command.copy()
+            self._position, self._keyword = identifier_position(raw)
         return command
+
+
+def worth_remembering(misses: int) -> bool:
+    """Whether a command set is kept to be compared with the next, after so many that were like none before.
+
+    Those of C-STORE differ in their SOP Instance UID: of such a series only some are kept, in case it ends.
+    """
+    return misses < 4 or misses % 64 == 0
 
 
 def identifier_position(raw: bytes) -> tuple[int, str]:

@@ -57,6 +57,7 @@ class Encoded:
         "_traceback",
         "data",
         "error",
+        "head",
         "inflated",
         "offset",
         "path",
@@ -75,7 +76,6 @@ class Encoded:
         size: int | None = None,
         temporary: bool = False,
         error: Exception | None = None,
-        inflated: int = INFLATED,
     ) -> None:
         self.transfer_syntax = transfer_syntax
         self.data = data
@@ -84,9 +84,11 @@ class Encoded:
         self.size = size if size is not None else len(data) if data is not None else 0
         self.temporary = temporary
         """Whether the file is to be removed when nobody has saved it under a name of its own."""
+        self.head = b""
+        """Preamble and file meta information to go before it in a file, where those have been made already."""
         self.error = error
         """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
-        self.inflated = inflated
+        self.inflated = INFLATED
         """Bytes that it may have when it is decoded, if it is deflated."""
         self._lock = threading.Lock()
         self._outcome: tuple[Any, Exception | None] | None = None

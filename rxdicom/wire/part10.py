@@ -290,14 +290,19 @@ def encode_head(
         (0x13, b"SH", implementation_version_name),
         (0x16, b"AE", source_ae_title),
     )
-    version = pack("<HH2sHIH", 2, 1, b"OB", 0, 2, 0x0100)
-    group = version + b"".join(_element(number, vr, text) for number, vr, text in rows if text or vr == b"UI")
-    return bytes(128) + b"DICM" + pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
+    elements = [_element(number, vr, text) for number, vr, text in rows if text or vr == b"UI"]
+    group = _VERSION + b"".join(elements)
+    return _PREAMBLE + pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
+
+
+_PREAMBLE = bytes(128) + b"DICM"
+_VERSION = pack("<HH2sHIH", 2, 1, b"OB", 0, 2, 0x0100)
 
 
 def _element(number: int, vr: bytes, text: str) -> bytes:
     value = text.encode("ascii", "backslashreplace")
-    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
+    if len(value) & 1:
+        value += b"\0" if vr == b"UI" else b" "
     if len(value) > 0xFFFE:
         raise ArgumentError(f"{len(value)} bytes do not fit into (0002,{number:04X}), which holds 65534; shorten it")
     return pack("<HH2sH", 2, number, vr, len(value)) + value

@@ -5,7 +5,7 @@ from struct import Struct
 from typing import Any
 
 from rxdicom.errors import ArgumentError
-from rxdicom.wire.dimse import Message, encode_command_set, identifier_position
+from rxdicom.wire.dimse import Message, encode_command_set, identifier_position, worth_remembering
 from rxdicom.wire.encoded import Source
 from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
 
@@ -50,9 +50,10 @@ def command_pdus(message: Message, maximum_length: int) -> bytes:
 class CommandEncoder:
     """:func:`command_pdus` for those of one association, which often differ in their message ID alone."""
 
-    __slots__ = ("_after", "_before", "_command", "_keyword", "_terms")
+    __slots__ = ("_after", "_before", "_command", "_keyword", "_misses", "_terms")
 
     def __init__(self) -> None:
+        self._misses = 0
         self._command: dict[str, Any] = {}
         self._terms = 0, 0
         self._keyword = ""
@@ -64,9 +65,12 @@ class CommandEncoder:
         if number is not None and (message.context_id, maximum_length) == self._terms:
             self._command[self._keyword] = number
             if command == self._command and 0 <= number <= 0xFFFF:
+                self._misses = 0
                 return self._before + _US.pack(number) + self._after
         pdus = command_pdus(message, maximum_length)
-        self._remember(message, maximum_length, pdus)
+        self._misses += 1
+        if worth_remembering(self._misses):
+            self._remember(message, maximum_length, pdus)
         return pdus
 
     def _remember(self, message: Message, maximum_length: int, pdus: bytes) -> None:

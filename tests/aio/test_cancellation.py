@@ -11,10 +11,10 @@ from pydicom import Dataset
 
 from rxdicom import evt
 from rxdicom.aio import AE, Association, AssociationServer
-from rxdicom.events.records import CFind, CGet, CStore
+from rxdicom.events.records import CFind, CGet, CMove, CStore
 from tests.aio.support import SOON, CancelledAt, descriptors, entity, on_both_loops, run, serving, settled, until
 from tests.certificates import Certificates
-from tests.runtimes.queries import FIND, GET, META, SESSION, instance, query, window
+from tests.runtimes.queries import FIND, GET, META, MOVE, SESSION, instance, query, window
 from tests.support import DEADLINE
 
 Scenario = Callable[[AE, AssociationServer, dict[str, Any]], Coroutine[Any, Any, None]]
@@ -26,7 +26,7 @@ async def on_find(event: CFind) -> AsyncIterator[tuple[int, Dataset]]:
         yield 0xFF00, query(str(index))
 
 
-async def on_get(event: CGet) -> AsyncIterator[Any]:
+async def on_get(event: CGet | CMove) -> AsyncIterator[Any]:
     yield 2
     for index in range(2):
         yield 0xFF00, instance(f"1.2.{index}", size=200_000)
@@ -57,6 +57,31 @@ async def many(ae: AE, server: AssociationServer, options: dict[str, Any]) -> No
     assert assoc.is_released
 
 
+async def moved(ae: AE, server: AssociationServer, options: dict[str, Any]) -> None:
+    """The SCP opens an association to the destination, which is itself, for the sub-operations."""
+    async with ae.associate(*server.address, **options) as assoc:
+        assert len([each async for each in assoc.send_c_move(query(), "ME", MOVE)]) == 3
+
+
+async def spread(ae: AE, server: AssociationServer, options: dict[str, Any]) -> None:
+    """What is found and encoded in threads, and sent over two associations; one is left before its end."""
+    batch = [instance(f"1.2.{index}", size=20_000) for index in range(4)]
+    async with ae.send(*server.address, batch, 2, window=2, **options) as sent:
+        assert [each.error async for each in sent] == [None] * 4
+    async with ae.send(*server.address, iter(batch), 2, **options) as sent:
+        assert (await anext(sent)).is_stored
+
+
+async def given_up(ae: AE, server: AssociationServer, options: dict[str, Any]) -> None:
+    """Aborted, waited for, and cancelled by message ID."""
+    async with ae.associate(*server.address, ext_neg=[window(2)], **options) as assoc:
+        async with assoc.send_c_find(query(), FIND) as answers:
+            await anext(answers)
+            await assoc.send_c_cancel(answers.message_id, query_model=FIND)
+        assoc.abort()
+        assert await assoc.join(DEADLINE)
+
+
 async def another_server(ae: AE, server: AssociationServer, options: dict[str, Any]) -> None:
     async with ae.start_server(("127.0.0.1", 0)) as other:
         async with ae.associate(*other.address) as assoc:
@@ -66,16 +91,29 @@ async def another_server(ae: AE, server: AssociationServer, options: dict[str, A
 
 @on_both_loops
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("scenario", [one_response, several_responses, many, another_server])
-def test_cancelled_at_every_await(tmp_path: Path, loop: str, over_tls: bool, scenario: Scenario) -> None:
+@pytest.mark.parametrize("scenario", [one_response, several_responses, moved, many, spread, given_up, another_server])
+def test_cancelled_at_every_await(
+    tmp_path: Path, certificates: Certificates, loop: str, over_tls: bool, scenario: Scenario
+) -> None:
     """Step through everything that a program does, cancelling it once at each place where it waits."""
-    contexts = Certificates(tmp_path).contexts() if over_tls else None
+    contexts = certificates.contexts() if over_tls else None
     spool = tmp_path / "spool"
     spool.mkdir()
     ae = entity()
+    # As many as are needed at a time: a slot that is not given back is missed by the next step.
+    ae.maximum_associations = 2
     ae.limits = evolve(ae.limits, memory=1000)
     ae.spool_folder = str(spool)
-    handlers = [(evt.EVT_C_FIND, on_find), (evt.EVT_C_GET, on_get), (evt.EVT_C_STORE, on_store)]
+
+    async def on_move(event: CMove) -> AsyncIterator[Any]:
+        acceptor = event.assoc.acceptor
+        yield acceptor.address, acceptor.port, {"tls_args": (contexts[1], "localhost")} if contexts else {}
+        async for each in on_get(event):
+            yield each
+
+    handlers = [
+        (evt.EVT_C_FIND, on_find), (evt.EVT_C_GET, on_get), (evt.EVT_C_MOVE, on_move), (evt.EVT_C_STORE, on_store),
+    ]  # fmt: skip
 
     async def step_through() -> int:
         options: dict[str, Any] = {"evt_handlers": [(evt.EVT_C_STORE, on_store)]}

@@ -42,9 +42,11 @@ def huge_file(folder: Path, size: int) -> Path:
 
 @on_both_loops
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
-def test_large_datasets_arrive_as_they_were_sent(tmp_path: Path, loop: str, over_tls: bool) -> None:
+def test_large_datasets_arrive_as_they_were_sent(
+    tmp_path: Path, certificates: Certificates, loop: str, over_tls: bool
+) -> None:
     """Both sides share a loop, so that what is sent waits again and again until the other side has read."""
-    contexts = Certificates(tmp_path).contexts() if over_tls else None
+    contexts = certificates.contexts() if over_tls else None
     sent = instance()
     sent.BitsAllocated = 8
     sent.add_new(0x7FE00010, "OW", os.urandom(24 * MEBIBYTE))
@@ -150,25 +152,38 @@ def test_requests_beyond_what_a_slow_handler_manages_are_not_read(loop: str) -> 
     run(flood(), loop)
 
 
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether something happens (again) before a deadline."""
+    event.clear()
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
 @on_both_loops
 def test_a_consumer_that_stands_still_stops_the_scp(loop: str) -> None:
-    given = 0
+    given, gave = 0, asyncio.Event()
 
     async def on_find(event: CFind) -> AsyncIterator[tuple[int, Dataset]]:
         nonlocal given
         while True:
             given += 1
+            gave.set()
             yield 0xFF00, query("x" * 16_000)
+
+    async def stopped() -> None:
+        """Wait until the SCP is asked for nothing more, at least for a while."""
+        while await happens(gave, 0.2):
+            pass
 
     async def stand_still() -> None:
         async with serving((evt.EVT_C_FIND, on_find)) as (ae, server):
             async with ae.associate(*server.address) as assoc:
                 async with assoc.send_c_find(query(), FIND) as answers:
                     await anext(answers)
-                    before = -1
-                    while before < given:
-                        before = given
-                        await asyncio.sleep(0.2)
+                    await stopped()
                     # What fits the buffers of both sides' sockets, and those of ours.
                     assert given < 2000
                     # Another operation of the same association has it read on, and waits for the window only.

@@ -3,19 +3,23 @@
 import asyncio
 import contextvars
 import functools
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from pydicom import Dataset
 
-from rxdicom import ArgumentError, evt
+from rxdicom import ArgumentError, AssociationAborted, StateError, evt
 from rxdicom.aio import AE, Association
 from rxdicom.events.records import CEcho, CFind, CStore
 from tests.aio.support import entity, run, serving, until
 from tests.runtimes.queries import FIND, instance, query, statuses, window
-from tests.support import DEADLINE, threads_and_descriptors
+from tests.support import DEADLINE, FILES, read, threads_and_descriptors
 
 
 class Called:
@@ -162,8 +166,6 @@ def test_plain_handlers_are_bounded_and_the_loop_goes_on() -> None:
 
 def _stored() -> str:
     """A file that is sent as it lies, so that no worker is needed to encode it."""
-    from tests.support import FILES
-
     return str(FILES / "CT_small.dcm")
 
 
@@ -231,6 +233,112 @@ def test_observers_are_plain_functions() -> None:
                 ae.associate(*server.address, evt_handlers=[(evt.EVT_PDU_RECV, observer)])
 
     run(bind())
+
+
+BLOCKED = """
+import asyncio, threading
+import attrs
+from rxdicom import evt
+from rxdicom.aio import AE
+from rxdicom.runtimes.aio import workers
+
+VERIFICATION = "1.2.840.10008.1.1"
+
+async def main(shuts_down):
+    called = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def blocked(event):
+        loop.call_soon_threadsafe(called.set)
+        threading.Event().wait()
+
+    ae = AE()
+    ae.timeouts = attrs.evolve(ae.timeouts, release=0.2)
+    ae.add_requested_context(VERIFICATION)
+    ae.add_supported_context(VERIFICATION)
+    server = await ae.start_server(("127.0.0.1", 0), evt_handlers=[(evt.EVT_C_ECHO, blocked)])
+    assoc = await ae.associate(*server.address)
+    echo = asyncio.ensure_future(assoc.send_c_echo())
+    await called.wait()
+    if shuts_down:
+        await ae.shutdown()
+        await asyncio.gather(echo, return_exceptions=True)
+    else:
+        # All that waits is cancelled by the end of the loop.
+        workers.PATIENCE = 0.2
+
+asyncio.run(main({shuts_down}))
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("shuts_down", [True, False])
+def test_a_handler_that_never_returns_holds_up_neither_the_loop_nor_the_interpreter(shuts_down: bool) -> None:
+    script = BLOCKED.replace("{shuts_down}", str(shuts_down))
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=DEADLINE)
+    assert (shown.stdout, shown.stderr) == ("ended\n", "")
+
+
+def test_a_plain_handler_is_waited_for_when_its_entity_is_shut_down(tmp_path: Path) -> None:
+    """It runs to its end, and what it was given is there as long as it does."""
+    go_on, came, saved = threading.Event(), asyncio.Event(), threading.Event()
+
+    async def shut_down() -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_store(event: CStore) -> int:
+            loop.call_soon_threadsafe(came.set)
+            assert go_on.wait(DEADLINE)
+            event.save(tmp_path / "stored.dcm")
+            saved.set()
+            return 0x0000
+
+        ae = entity()
+        ae.limits = evolve(ae.limits, memory=1000)
+        async with serving((evt.EVT_C_STORE, on_store), ae=ae) as (_, server):
+            assoc = await ae.associate(*server.address)
+            storing = asyncio.ensure_future(assoc.send_c_store(_stored()))
+            await came.wait()
+            ending = asyncio.ensure_future(ae.shutdown())
+            with pytest.raises(AssociationAborted):
+                await storing
+            assert not ending.done()
+            go_on.set()
+            await ending
+            assert saved.is_set()
+
+    run(shut_down())
+    assert read(tmp_path / "stored.dcm").PixelData == read(Path(_stored())).PixelData
+
+
+def test_what_waits_for_a_thread_when_its_entity_is_shut_down_is_told() -> None:
+    go_on, came = threading.Event(), asyncio.Event()
+
+    async def shut_down() -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_echo(event: CEcho) -> int:
+            loop.call_soon_threadsafe(came.set)
+            go_on.wait(DEADLINE)
+            return 0x0000
+
+        ae = entity(workers=1)
+        ae.timeouts = evolve(ae.timeouts, release=0.1)
+        async with serving((evt.EVT_C_ECHO, on_echo), ae=ae) as (_, server):
+            assoc = await ae.associate(*server.address, ext_neg=[window(2)])
+            echo = asyncio.ensure_future(assoc.send_c_echo())
+            await came.wait()
+            # The only thread is taken, and the dataset is to be encoded.
+            storing = asyncio.ensure_future(assoc.send_c_store(instance()))
+            await asyncio.sleep(0)
+            await ae.shutdown()
+            with pytest.raises(AssociationAborted):
+                await echo
+            with pytest.raises(StateError, match="shut down"):
+                await storing
+            go_on.set()
+
+    run(shut_down())
 
 
 def test_workers_are_counted() -> None:

@@ -80,21 +80,23 @@ def test_the_scheduler_of_asyncio(loop: str) -> None:
 
 def test_a_timeout_of_another_thread_disposes_and_cancels() -> None:
     async def find() -> None:
-        ended = asyncio.Event()
+        came, ended = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
         async def on_find(event: CFind) -> AsyncIterator[tuple[int, Dataset]]:
             try:
-                while True:
-                    await asyncio.sleep(0.01)
-                    yield 0xFF00, query()
+                async for each in endless(event):
+                    yield each
             finally:
                 ended.set()
 
+        def on_next(_: str) -> None:
+            came.set()
+
         async with serving((evt.EVT_C_FIND, on_find)) as (ae, server):
             async with ae.associate(*server.address) as assoc:
-                subscription = assoc.send_c_find(query(), FIND).pipe(ops.map(str)).subscribe()
-                await asyncio.sleep(0)
+                subscription = assoc.send_c_find(query(), FIND).pipe(ops.map(str)).subscribe(on_next)
+                await asyncio.wait_for(came.wait(), DEADLINE)
                 await loop.run_in_executor(None, subscription.dispose)
                 await asyncio.wait_for(ended.wait(), DEADLINE)
                 assert await assoc.send_c_echo() == 0x0000

@@ -449,16 +449,17 @@ def test_a_reader_that_has_gone_is_no_traceback():
 
 
 @pytest.mark.peer
-def test_dcmqrscp(tmp_path: Path):
+def test_dcmqrscp(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     files = {path: head for path, head in storable_files().items() if path.name in ("CT_small.dcm", "MR_small.dcm")}
     classes = {head.sop_class_uid for head in files.values()}
     with archives.dcmqrscp(tmp_path, classes, [EXPLICIT_VR_LITTLE_ENDIAN], {}) as port:
         peer = ("127.0.0.1", port, "-aec", "ARCHIVE")
-        assert run("storescu", *peer, *files).code == 0
+        assert call(capsys, "storescu", *peer, *files).code == 0
         table = run("findscu", *peer, "-k", "PatientName=*^CT*", "-k", "PatientID", "-k", "StudyInstanceUID")
-        patients = run("findscu", *peer, "-P", "-k", "0008,0052=PATIENT", "-k", "(0010,0020)=4MR1", "--json")
-        series = run("findscu", *peer, "-k", "StudyInstanceUID", "-k", "SeriesInstanceUID", "-k", "Modality", "--json")
-        some = run("findscu", *peer, "-k", "PatientName", "--cancel", 1, "-w", "-od", tmp_path / "found")
+        patients = call(capsys, "findscu", *peer, "-P", "-k", "0008,0052=PATIENT", "-k", "(0010,0020)=4MR1", "--json")
+        keys = ("-k", "StudyInstanceUID", "-k", "SeriesInstanceUID", "-k", "Modality")
+        series = call(capsys, "findscu", *peer, *keys, "--json")
+        some = call(capsys, "findscu", *peer, "-k", "PatientName", "--cancel", 1, "-w", "-od", tmp_path / "found")
     ct = read(next(path for path in files if path.name == "CT_small.dcm"))
     assert (table.code, table.err) == (0, "")
     assert table.out.splitlines()[2:] == [
@@ -472,15 +473,16 @@ def test_dcmqrscp(tmp_path: Path):
 
 
 @pytest.mark.peer
-def test_wlmscpfs(tmp_path: Path):
+def test_wlmscpfs(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     with archives.wlmscpfs(tmp_path, worklist(), "-csk") as port:
         peer = ("findscu", "127.0.0.1", port, "-aec", "WORKLIST", "-W")
         keys = ("PatientID", "PatientName", "ScheduledProcedureStepSequence[0].Modality=CT", "0040,0100[0].0040,0001")
         some = run(*peer, *(part for key in keys for part in ("-k", key)))
         # wlmscpfs compares bytes: the query is to be in the character set of its items.
         latin = ("--character-set", "ISO_IR 100", "--json")
-        named = run(*peer, "-k", "PatientName=Mü*", "-k", "ScheduledProcedureStepSequence[0].Modality", *latin)
-        none = run(*peer, "-k", "PatientName=Nobody")
+        keys = ("-k", "PatientName=Mü*", "-k", "ScheduledProcedureStepSequence[0].Modality")
+        named = call(capsys, *peer, *keys, *latin)
+        none = call(capsys, *peer, "-k", "PatientName=Nobody")
     assert (some.code, some.err) == (0, "")
     lines = some.out.splitlines()
     assert lines[0].split() == ["PatientID", "PatientName", "Modality", "ScheduledStationAETitle"]

@@ -2,11 +2,13 @@
 
 import json
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 
 from rxdicom import AE, evt
 from rxdicom.apps.getscu import storage_contexts
@@ -24,6 +26,15 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 
 Item = int | tuple[int, Any]
+
+
+def instance(uid: str) -> Dataset:
+    """An image under whatever its peer calls a UID."""
+    dataset = Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.SOPClassUID, dataset.SOPInstanceUID = SECONDARY_CAPTURE, uid
+    return dataset
 
 
 class Archive:
@@ -81,6 +92,24 @@ def test_what_arrives_is_stored_as_it_was(capsys: pytest.CaptureFixture[str], tm
     assert [read(path) for path in stored] == [read(path) for path in files]
     (asked,) = archive.asked
     assert (asked.context.abstract_syntax, asked.identifier.QueryRetrieveLevel) == (STUDY_ROOT, "STUDY")
+
+
+def test_a_peer_that_is_asked_cannot_write_outside_the_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    hostile = ("../../escaped", "/etc/escaped", "..", "1.2/3", "1.2\\3", "1.2\r\n3")
+    folder = tmp_path / "a" / "out"
+
+    def on_get(_: CGet) -> Iterator[Item]:
+        yield len(hostile)
+        for uid in hostile:
+            yield 0xFF00, instance(uid)
+
+    with provider([(evt.EVT_C_GET, on_get)], STUDY_ROOT, SECONDARY_CAPTURE, roles=True) as peer:
+        outcome = call(capsys, "getscu", *peer, "-k", "StudyInstanceUID=1.2.3", "-od", folder)
+    assert outcome.code == 0
+    stored = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(stored) == len(hostile)
+    assert {path.parent for path in stored} == {folder}
+    assert all(path.name.isprintable() and not path.name.startswith(".") for path in stored)
 
 
 def test_json_is_one_line_of_what_became_of_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, files: list[Path]):
@@ -257,18 +286,18 @@ def test_a_peer_without_c_get_is_said(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 @pytest.mark.peer
-def test_dcmqrscp(tmp_path: Path):
+def test_dcmqrscp(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     wanted = ("CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm")
     files = {path: head for path, head in storable_files().items() if path.name in wanted}
     syntaxes = {head.transfer_syntax_uid for head in files.values()} | {IMPLICIT_VR_LITTLE_ENDIAN}
     with archives.dcmqrscp(tmp_path, {head.sop_class_uid for head in files.values()}, syntaxes, {}) as port:
         peer = ("127.0.0.1", port, "-aec", "ARCHIVE")
-        assert run("storescu", *peer, *files).code == 0
+        assert call(capsys, "storescu", *peer, *files).code == 0
         plain = run("getscu", *peer, "-k", "PatientID=1CT1", "-od", tmp_path / "plain")
         compressed = next(path for path in files if path.name == "JPEG2000.dcm")
         study = f"StudyInstanceUID={read(compressed).StudyInstanceUID}"
         own = ("--storage", files[compressed].sop_class_uid, "--transfer-syntax", files[compressed].transfer_syntax_uid)
-        whole = run("getscu", *peer, "-k", study, "-od", tmp_path / "whole", "--json", *own)
+        whole = call(capsys, "getscu", *peer, "-k", study, "-od", tmp_path / "whole", "--json", *own)
     ct = next(path for path in files if path.name == "CT_small.dcm")
     assert (plain.code, plain.err) == (0, "")
     assert [as_values(read(path)) for path in (tmp_path / "plain").iterdir()] == [as_values(read(ct))]

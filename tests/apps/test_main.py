@@ -25,11 +25,6 @@ def echoscp() -> Generator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("tls"))
-
-
 # ---- what there is
 
 

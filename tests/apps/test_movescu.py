@@ -124,8 +124,9 @@ def test_to_ourselves(capsys: pytest.CaptureFixture[str], tmp_path: Path, files:
     assert (seen["completed"], seen["stored"], seen["folder"]) == (3, 3, str(tmp_path / "out"))
 
 
-def test_to_ourselves_over_tls(capsys: pytest.CaptureFixture[str], tmp_path: Path, files: list[Path]):
-    certificates = Certificates(tmp_path)
+def test_to_ourselves_over_tls(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, files: list[Path], certificates: Certificates
+):
     port = free_port()
     own = ("--tls", "--cert", certificates.certificate, "--key", certificates.key, "--ca", certificates.certificate)
     server, client = certificates.contexts()
@@ -226,16 +227,16 @@ def test_n_responses_and_then_c_cancel(capsys: pytest.CaptureFixture[str], files
 
 
 @pytest.mark.peer
-def test_dcmqrscp(tmp_path: Path):
+def test_dcmqrscp(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     wanted = ("CT_small.dcm", "MR_small.dcm")
     files = {path: head for path, head in storable_files().items() if path.name in wanted}
     classes, port = {head.sop_class_uid for head in files.values()}, free_port()
     with archives.dcmqrscp(tmp_path, classes, [EXPLICIT_VR_LITTLE_ENDIAN], {"ME": port}) as at:
         peer = ("127.0.0.1", at, "-aec", "ARCHIVE", "-aet", "ME")
-        assert run("storescu", *peer, *files).code == 0
+        assert call(capsys, "storescu", *peer, *files).code == 0
         own = ("--store", "--store-port", port, "-od", tmp_path / "out")
         one = run("movescu", *peer, "-k", "PatientID=1CT1", *own)
-        unknown = run("movescu", *peer, "-k", "PatientID=1CT1", "-aem", "STRANGER")
+        unknown = call(capsys, "movescu", *peer, "-k", "PatientID=1CT1", "-aem", "STRANGER")
     ct = next(path for path in files if path.name == "CT_small.dcm")
     assert (one.code, one.err) == (0, "")
     assert one.out.startswith("1 sent to ME in ")

@@ -19,6 +19,7 @@ from pydicom import Dataset
 from rxdicom import AE, AssociationAborted, AssociationReleased
 from rxdicom.apps.storage import Store, clean, file_name, keep
 from rxdicom.presentation import build_context
+from rxdicom.wire.items import AsyncOperationsWindow
 from tests.apps.support import SECONDARY_CAPTURE, call, dicom_file, read, run, server
 
 HOSTILE = (
@@ -118,26 +119,28 @@ def test_what_is_stored_is_what_was_sent(tmp_path: Path):
     assert running.said.count(": stored 1.2.3.dcm, ") == 1
 
 
-def test_ignored_objects_are_accepted_and_not_kept(tmp_path: Path):
+def test_ignored_objects_are_accepted_and_not_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     sent = dicom_file(tmp_path / "in" / "image.dcm", filling=100)
     with server("storescp", "--ignore", "-od", tmp_path / "out") as running:
-        assert run("storescu", "127.0.0.1", running.port, sent).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, sent).code == 0
         assert running.stop() == 0
     assert not (tmp_path / "out").exists()
     assert ": discarded 1.2.3" in running.said
 
 
-def test_a_fault_of_the_disk_is_out_of_resources_and_the_server_goes_on(tmp_path: Path):
+def test_a_fault_of_the_disk_is_out_of_resources_and_the_server_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     folder = tmp_path / "out"
     sent = dicom_file(tmp_path / "in" / "image.dcm")
     with server("storescp", "-od", folder) as running:
         shutil.rmtree(folder)
-        outcome = run("storescu", "127.0.0.1", running.port, sent)
+        outcome = call(capsys, "storescu", "127.0.0.1", running.port, sent)
         assert outcome.code == 1
         assert "image.dcm: the peer refused it: 0xA700 refused: out of resources" in outcome.err
         folder.mkdir()
-        assert run("storescu", "127.0.0.1", running.port, sent).code == 0
-        assert run("echoscu", "127.0.0.1", running.port).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, sent).code == 0
+        assert call(capsys, "echoscu", "127.0.0.1", running.port).code == 0
     assert [path.name for path in folder.iterdir()] == ["1.2.3.dcm"]
 
 
@@ -166,7 +169,9 @@ def test_only_relaxed_does_not_wait_for_the_disk(durable: bool):
 
 
 @pytest.mark.parametrize("options", [(), ("--relaxed",)])
-def test_relaxed_is_said_and_large_objects_are_spooled_in_the_folder(tmp_path: Path, options: tuple[str, ...]):
+def test_relaxed_is_said_and_large_objects_are_spooled_in_the_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: tuple[str, ...]
+):
     folder = tmp_path / "out"
     large = tmp_path / "large.dcm"
     filling = bytes(3_000_000)
@@ -174,7 +179,7 @@ def test_relaxed_is_said_and_large_objects_are_spooled_in_the_folder(tmp_path: P
     large.write_bytes(small + b"\xe0\x7f\x10\0OB\0\0" + len(filling).to_bytes(4, "little") + filling)
     with server("storescp", "-od", folder, *options) as running:
         assert (", relaxed" in running.said) == bool(options)
-        assert run("storescu", "127.0.0.1", running.port, large).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, large).code == 0
         assert running.stop() == 0
     assert [path.name for path in folder.iterdir()] == ["1.2.9.dcm"]
     assert len(read(folder / "1.2.9.dcm").PixelData) == len(filling)
@@ -257,10 +262,23 @@ def test_every_program_that_receives_cleans_its_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_have_the_permissions_that_the_process_gives(tmp_path: Path):
+def test_files_have_the_permissions_that_the_process_gives(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     sent = dicom_file(tmp_path / "in" / "image.dcm")
     with server("storescp", "-od", tmp_path / "out") as running:
-        assert run("storescu", "127.0.0.1", running.port, sent).code == 0
+        assert call(capsys, "storescu", "127.0.0.1", running.port, sent).code == 0
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE((tmp_path / "out" / "1.2.3.dcm").stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize(
+    ("options", "proposed", "accepted"),
+    [((), 9, 1), (("--window", 3), 2, 2), (("--window", 3), 9, 3), (("--window", 3), 0, 3)],
+)
+def test_a_window_is_accepted_up_to_what_it_was_told(
+    tmp_path: Path, options: tuple[object, ...], proposed: int, accepted: int
+):
+    asked = AsyncOperationsWindow(proposed, 1)
+    with server("storescp", *options, "-od", tmp_path) as scp:
+        with AE().associate("127.0.0.1", scp.port, [build_context(SECONDARY_CAPTURE)], ext_neg=[asked]) as assoc:
+            assert assoc.operations_window == (accepted, 1)

@@ -63,8 +63,7 @@ def test_storescp_stores_by_several_processes(tmp_path: Path):
     assert not any(is_there(pid) for pid in processes)
 
 
-def test_echoscp_with_tls_and_users_by_several_processes(tmp_path: Path):
-    certificates = Certificates(tmp_path)
+def test_echoscp_with_tls_and_users_by_several_processes(tmp_path: Path, certificates: Certificates):
     users = tmp_path / "users"
     users.write_text("me:secret\n")
     tls = ("--tls", "--cert", certificates.certificate, "--key", certificates.key)

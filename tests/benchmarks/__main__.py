@@ -15,139 +15,143 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from attrs import asdict
-
-from .data import Batch, prepare
+from .cases import Case, Plan, Results, Scale, Section, as_json, plan, result
 from .measure import Sample, run
-from .peers import PAIRS, START_UPS, WORKLOADS, Workload
-from .report import LEGEND, Row, as_json, row, table
+from .peers import WORKLOADS, found
+from .report import text
+from .rows import failure_of
+from .sections import SECTIONS, basic, memory
 
 CACHE = Path(__file__).parents[2] / ".benchmarks"
-
-ALL = WORKLOADS | START_UPS
-
-Plan = list[tuple[int, str, str]]
-"""Round, workload and pair of each run, in order."""
+MEMORY = Path("/dev/shm/rxdicom-benchmarks")
+ROUNDS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; return 0, or 1 if any run failed."""
     options = _options(arguments)
     signal.signal(signal.SIGTERM, _terminated)
-    pairs = [name for name in PAIRS if any(fnmatchcase(name, pattern) for pattern in options.pair)]
-    steps = plan(options.rounds, options.only, pairs)
-    sends = {(name, pair): PAIRS[pair].sends(_count(ALL[name], options.quick), options.full) for _, name, pair in steps}
-    needed = dict.fromkeys((name, sent) for (name, _), sent in sends.items())
-    jobs = {(name, sent): _job(ALL[name], sent, options.quick) for name, sent in needed}
-    samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     options.output.mkdir(parents=True, exist_ok=True)
+    scale = Scale(CACHE, options.quick, options.full, tuple(options.only))
+    sections = [SECTIONS[name] for name in options.section]
+    _check_room(options, sections)
+    chosen = [(section, chosen_of(section.cases(scale), options.only, options.pair)) for section in sections]
+    cases = [case for _, several in chosen for case in several]
+    if not cases:
+        print("nothing matches --section, --only and --pair together", file=sys.stderr)
+        return 2
+    samples = _run(plan(options.rounds, [(section.turns, several) for section, several in chosen]), options)
+    results = Results(
+        tuple(result(case, samples[case.section, case.workload, case.pair]) for case in cases),
+        options.rounds,
+        options.quick,
+        _command(options),
+        _about(options),
+    )
+    print(text(results))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(as_json(results), indent=1, ensure_ascii=False))
+    print(f"\nwritten to {options.json}", file=sys.stderr)
+    return int(failure_of(*results.cases) is not None)
+
+
+def chosen_of(cases: Sequence[Case], workloads: Sequence[str], pairs: Sequence[str]) -> list[Case]:
+    """Return the cases of these workloads and patterns of pairs, and those whose time is subtracted from theirs."""
+    starts = {(case.section, *case.start_up) for case in cases if case.start_up}
+
+    def key(case: Case) -> tuple[str, str, str]:
+        return case.section, case.workload, case.pair
+
+    def matches(case: Case) -> bool:
+        wanted = not workloads or case.workload in workloads
+        return key(case) not in starts and wanted and any(fnmatchcase(case.pair, each) for each in pairs)
+
+    kept = [case for case in cases if matches(case)]
+    needed = {(case.section, *case.start_up) for case in kept if case.start_up}
+    return [case for case in cases if case in kept or key(case) in needed]
+
+
+def _run(steps: Plan, options: argparse.Namespace) -> dict[tuple[str, str, str], list[Sample]]:
+    samples: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
+    width = len(str(len(steps)))
     with tempfile.TemporaryDirectory(prefix="run-", dir=options.output) as root:
-        for number, (turn, name, pair) in enumerate(steps, 1):
-            sent = sends[name, pair]
-            place = f"[{number:>{len(str(len(steps)))}}/{len(steps)}] round {turn + 1}/{options.rounds}"
-            print(f"{place}  {name:<11}  {pair:<21}  {sent:>4} ×", end="  ", file=sys.stderr, flush=True)
-            sample = run(PAIRS[pair], jobs[name, sent], Path(root), options.timeout)
-            samples[name, pair].append(sample)
+        for number, (turn, case) in enumerate(steps, 1):
+            place = f"[{number:>{width}}/{len(steps)}] round {turn + 1}/{options.rounds}"
+            what = f"{case.section:<8}  {case.workload:<12}  {case.pair:<21}  {case.sent:>5} ×"
+            print(f"{place}  {what}", end="  ", file=sys.stderr, flush=True)
+            sample = run(case.trial, Path(root), options.timeout)
+            samples[case.section, case.workload, case.pair].append(sample)
             outcome = f"FAILED {sample.failure}" if sample.failure else f"{sample.wall:8.2f} s"
             print(outcome, file=sys.stderr, flush=True)
-
-    def result(name: str, pair: str) -> Row:
-        workload, sent = WORKLOADS[name], sends[name, pair]
-        job, count = jobs[name, sent], _count(workload, options.quick)
-        size = sum(length for length, _ in job.contents) * count // sent if isinstance(job, Batch) else 0
-        return row(name, pair, count, sent, size, samples[name, pair], samples[workload.start_up, pair])
-
-    rows = [result(name, pair) for name in options.only for pair in pairs]
-    _print(rows, options.quick, options.rounds)
-    _write(options, rows, samples)
-    return int(any(line.failure for line in rows))
+    return samples
 
 
-def plan(rounds: int, workloads: Sequence[str], pairs: Sequence[str]) -> Plan:
-    """Return all runs: in each round every pair has its turn at each workload, every other round in reverse order.
-
-    Each round also measures the start-up of every pair, so that work and start-up meet the same disturbances.
-    """
-    names = [*dict.fromkeys(WORKLOADS[name].start_up for name in workloads), *workloads]
-    return [(turn, name, pair) for turn in range(rounds) for name in names for pair in pairs[:: -1 if turn % 2 else 1]]
+def _check_room(options: argparse.Namespace, sections: Sequence[Section]) -> None:
+    """End here, and say so, where what is received would not fit."""
+    most = memory.QUICK_SIZE if options.quick else memory.SIZE if memory.SECTION in sections else 1 << 29
+    if (free := shutil.disk_usage(options.output).free) < most * 5 // 4:
+        sys.exit(f"{options.output} has {free / 1e9:.1f} GB free, {most * 5 / 4e9:.1f} GB are needed: see --output")
 
 
 def _terminated(*_: object) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)  # unwinding, so that the programs started here are stopped too
 
 
-def _count(workload: Workload, quick: bool) -> int:
-    return workload.quick_count if quick else workload.count
+def _command(options: argparse.Namespace) -> str:
+    """The command that repeats this, but for the sections."""
+    words = ["python -m tests.benchmarks"]
+    words += [f"--rounds {options.rounds}"] if options.rounds != ROUNDS else []
+    words += [f"--{name}" for name in ("quick", "full") if getattr(options, name)]
+    if options.output != CACHE / "output":
+        words.append("--memory" if options.output == MEMORY else f"--output {options.output}")
+    return " ".join(words)
 
 
-def _job(workload: Workload, count: int, quick: bool) -> Batch | int:
-    shape = workload.quick_shape if quick else workload.shape
-    if shape is None:
-        return count
-    print(f"preparing {count} × {shape[0]}×{shape[1]} pixels", file=sys.stderr, flush=True)
-    return prepare(CACHE / "data", shape, count)
-
-
-def _print(rows: Sequence[Row], quick: bool, rounds: int) -> None:
-    for name in dict.fromkeys(line.workload for line in rows):
-        workload, of = WORKLOADS[name], [line for line in rows if line.workload == name]
-        megabytes = f", {of[0].size / 1e6:.1f} MB" if of[0].size else ""
-        scaled = f"  [QUICK: scaled down from {workload.count} × {workload.title}]" if quick else ""
-        heading = f"{workload.title} × {of[0].count}{megabytes}, median of {rounds}{scaled}"
-        print(table(heading, of), end="\n\n")
-    print(LEGEND)
-    if quick:
-        print("\nQUICK RUN: counts and sizes are scaled down; it shows that everything works, and nothing about speed.")
-
-
-def _write(options: argparse.Namespace, rows: Sequence[Row], samples: dict[tuple[str, str], list[Sample]]) -> None:
-    report = {
+def _about(options: argparse.Namespace) -> dict[str, Any]:
+    return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": options.quick,
-        "rounds": options.rounds,
         "output": str(options.output),
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("rxdicom", "pynetdicom", "pydicom")}
         | {"dcmtk": _dcmtk_version()},
-        "legend": LEGEND.splitlines(),
-        "rows": as_json(rows),
-        "runs": [
-            {"workload": name, "pair": pair, "round": turn} | asdict(sample)
-            for (name, pair), several in samples.items()
-            for turn, sample in enumerate(several)
-        ],
     }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False))
-    print(f"\nwritten to {options.json}", file=sys.stderr)
 
 
 def _dcmtk_version() -> str | None:
-    if (program := shutil.which("storescu")) is None:
+    try:
+        done = subprocess.run([found("storescu"), "--version"], check=False, capture_output=True, text=True)
+    except FileNotFoundError:
         return None
-    return subprocess.run([program, "--version"], check=False, capture_output=True, text=True).stdout.split("\n")[0]
+    return done.stdout.split("\n")[0].split(" v")[-1].split()[0]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, help="rounds of all runs (default: 3, quick: 1)")
+    about = ", ".join(f"{name} ({section.about})" for name, section in SECTIONS.items())
+    parser.add_argument("--section", action="append", choices=SECTIONS, help=f"run this (repeatable): {about}")
+    parser.add_argument("--all", action="store_true", help="run all sections (default: basic)")
+    parser.add_argument("--rounds", type=int, help=f"rounds of all runs (default: {ROUNDS}, quick: 1)")
     parser.add_argument("--quick", action="store_true", help="a smoke run, scaled down: not a measurement")
     parser.add_argument("--full", action="store_true", help="send all objects in the sampled pairs too (very slow)")
-    parser.add_argument("--only", action="append", choices=WORKLOADS, help="this workload (repeatable)")
-    parser.add_argument("--pair", action="append", help=f"pairs matching this pattern (repeatable): {', '.join(PAIRS)}")
-    parser.add_argument("--output", type=Path, default=CACHE / "output", help="folder where receivers write")
+    parser.add_argument(
+        "--only", action="append", default=[], help=f"this workload (repeatable); of basic: {', '.join(WORKLOADS)}"
+    )
+    parser.add_argument("--pair", action="append", help="pairs matching this pattern (repeatable), nodelay-* for one")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", type=Path, default=CACHE / "output", help="folder where receivers write")
+    where.add_argument(
+        "--memory", dest="output", action="store_const", const=MEMORY, help=f"the same as --output {MEMORY}"
+    )
     parser.add_argument("--json", type=Path, default=CACHE / "results.json", help="file for the results")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for a sender (default: 600)")
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds if options.rounds is not None else 1 if options.quick else 3
+    options.rounds = options.rounds if options.rounds is not None else 1 if options.quick else ROUNDS
     if options.rounds < 1:
         parser.error("at least one round is needed")
-    options.only = list(dict.fromkeys(options.only or WORKLOADS))
+    options.section = list(SECTIONS) if options.all else list(dict.fromkeys(options.section or [basic.NAME]))
     options.pair = options.pair or ["*"]
-    if not any(fnmatchcase(name, pattern) for name in PAIRS for pattern in options.pair):
-        parser.error(f"no pair matches {' or '.join(options.pair)}; there are {', '.join(PAIRS)}")
     return options
 
 

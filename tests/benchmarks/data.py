@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
@@ -31,19 +34,53 @@ class Batch:
     folder: Path
     contents: tuple[Content, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all datasets."""
+        return sum(size for size, _ in self.contents)
 
-def prepare(cache: Path, shape: Shape, count: int) -> Batch:
-    """Return the first ``count`` images of this shape, generated unless they lie complete in the cache."""
-    folder = cache / f"v{VERSION}-{'x'.join(map(str, shape))}-{count}"
+
+def prepare(cache: Path, shape: Shape, count: int, parts: int = 1) -> Batch:
+    """Return the first ``count`` images of this shape, generated unless they lie complete in the cache.
+
+    With several ``parts`` they are spread evenly over as many folders in the folder of the batch, named 0, 1, ….
+    """
+
+    def make(folder: Path) -> None:
+        for index in range(count):
+            path = folder / (str(index % parts) if parts > 1 else ".") / f"{index:05}.dcm"
+            path.parent.mkdir(exist_ok=True)
+            image(shape, index).save_as(path, enforce_file_format=True)
+
+    name = f"v{VERSION}-{'x'.join(map(str, shape))}-{count}" + (f"-{parts}" if parts > 1 else "")
+    return _cached(cache / name, make)
+
+
+def prepare_sparse(cache: Path, size: int) -> Batch:
+    """Return an image with so many bytes of pixel data, all zero and a hole in the file: it takes no room on a disk."""
+
+    def make(folder: Path) -> None:
+        path = folder / "00000.dcm"
+        image((1, 2), 0).save_as(path, enforce_file_format=True)
+        with path.open("r+b") as file:
+            start = file.seek(-4, os.SEEK_END)  # the pixel data, two of two bytes, are the last element
+            file.seek(start - 4)
+            file.write(size.to_bytes(4, "little") + bytes(4))
+            file.truncate(start + size)
+
+    return _cached(cache / f"v{VERSION}-sparse-{size}", make)
+
+
+def _cached(folder: Path, make: Callable[[Path], None]) -> Batch:
     manifest = folder.with_name(folder.name + ".json")
     known = json.loads(manifest.read_text()) if manifest.exists() else None
     if known is None or complaint(tuple((size, digest) for size, digest in known), folder):
         manifest.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+        print(f"preparing {folder}", file=sys.stderr, flush=True)
         folder.mkdir(parents=True)
-        for index in range(count):
-            image(shape, index).save_as(folder / f"{index:05}.dcm", enforce_file_format=True)
-        known = [content_of(path) for path in folder.iterdir()]
+        make(folder)
+        known = [content_of(path) for path in folder.rglob("*.dcm")]
         manifest.write_text(json.dumps(known))
     return Batch(folder, tuple((size, digest) for size, digest in known))
 

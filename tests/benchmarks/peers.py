@@ -7,6 +7,8 @@ from attrs import field, frozen
 from tests.support import find_dcmtk
 
 from .data import Shape
+from .measure import PROGRAMS
+from .processes import Program
 
 
 @frozen
@@ -26,7 +28,9 @@ class Workload:
 
 @frozen
 class Stack:
-    """The programs of one DICOM implementation; ``{count}``, ``{folder}`` and ``{port}`` are filled in."""
+    """The programs of one implementation; filled in are ``{count}``, ``{port}``, ``{source}`` (what folder is sent) and
+    ``{folder}`` (where what is received goes).
+    """
 
     title: str
     echo_scu: tuple[str, ...]
@@ -35,14 +39,18 @@ class Stack:
     store_scp: tuple[str, ...]
     environment: dict[str, str] = field(factory=dict[str, str])
 
+    def program(self, task: str) -> Program:
+        """Return the program for one of the four tasks."""
+        return Program(getattr(self, task), self.environment)
+
 
 @frozen
 class Pair:
-    """A sender and a receiver. A sampled pair sends at most ``SAMPLE`` objects unless all of them are asked for."""
+    """A sender and a receiver. A sampled pair sends so many objects at most, unless all of them are asked for."""
 
     scu: str
     scp: str
-    sampled: bool = False
+    sample: int | None = None
 
     @property
     def name(self) -> str:
@@ -54,12 +62,8 @@ class Pair:
 
     def sends(self, count: int, everything: bool) -> int:
         """Return how many of ``count`` objects this pair sends; the time is scaled to all of them."""
-        return min(count, SAMPLE) if self.sampled and not everything else count
+        return count if self.sample is None or everything else min(count, self.sample)
 
-
-SAMPLE = 100
-"""Objects that a sampled pair sends: stock DCMTK or pynetdicom at both ends stalls for 40 to 90 ms in each of them, and
-pynetdicom loses responses of a fast peer in a race of its own, every few thousand messages."""
 
 SMALL: Shape = (64, 32)
 
@@ -76,11 +80,11 @@ START_UPS = {
 }
 """The minimal jobs, whose time is subtracted as start-up."""
 
-_HOST = "127.0.0.1"
-_TUNED = ("-pdu", "131072")
+HOST = "127.0.0.1"
+TUNED = ("-pdu", "131072")
 
 
-def _found(program: str) -> str:
+def found(program: str) -> str:
     """DCMTK's program, not pynetdicom's of the same name; the bare name, which then fails to start, without it."""
     return find_dcmtk(program) or program
 
@@ -88,12 +92,22 @@ def _found(program: str) -> str:
 def _dcmtk(title: str, options: tuple[str, ...] = (), write: tuple[str, ...] = (), **environment: str) -> Stack:
     return Stack(
         title,
-        echo_scu=(_found("echoscu"), *options, "--repeat", "{count}", _HOST, "{port}"),
-        echo_scp=(_found("storescp"), *options, "-od", "{folder}", "{port}"),  # there is no echoscp
-        store_scu=(_found("storescu"), *options, "+sd", _HOST, "{port}", "{folder}"),
-        store_scp=(_found("storescp"), *options, *write, "-od", "{folder}", "{port}"),
+        echo_scu=(found("echoscu"), *options, "--repeat", "{count}", HOST, "{port}"),
+        echo_scp=(found("storescp"), *options, "-od", "{folder}", "{port}"),  # there is no echoscp
+        store_scu=(found("storescu"), *options, "+sd", HOST, "{port}", "{source}"),
+        store_scp=(found("storescp"), *options, *write, "-od", "{folder}", "{port}"),
         environment=environment,
     )
+
+
+def module_run(module: str, *arguments: str) -> tuple[str, ...]:
+    """A command that runs a module."""
+    return (sys.executable, "-m", module, *arguments)
+
+
+def own(program: str, *arguments: str) -> tuple[str, ...]:
+    """A command that runs a program of the suite itself."""
+    return (sys.executable, str(PROGRAMS / f"{program}.py"), *arguments)
 
 
 def _python(
@@ -103,27 +117,34 @@ def _python(
     scp: tuple[str, ...] = (),
     write: tuple[str, ...] = (),
 ) -> Stack:
-    run = (sys.executable, "-m", module)
+    run = module_run(module)
     return Stack(
         title,
-        echo_scu=(*run, "echoscu", "--repeat", "{count}", _HOST, "{port}"),
+        echo_scu=(*run, "echoscu", "--repeat", "{count}", HOST, "{port}"),
         echo_scp=(*run, "echoscp", *scp, "{port}"),
-        store_scu=(*run, "storescu", *store_scu, _HOST, "{port}", "{folder}"),
+        store_scu=(*run, "storescu", *store_scu, HOST, "{port}", "{source}"),
         store_scp=(*run, "storescp", *scp, *write, "-od", "{folder}", "{port}"),
     )
 
 
 STACKS = {
     "stock": _dcmtk("DCMTK"),
-    "nodelay": _dcmtk("DCMTK nodelay", _TUNED, TCP_NODELAY="1"),
+    "nodelay": _dcmtk("DCMTK nodelay", TUNED, TCP_NODELAY="1"),
     # By default storescp decodes what it receives and encodes it again; with +B it writes it as it came.
-    "preserving": _dcmtk("DCMTK nodelay +B", _TUNED, ("+B",), TCP_NODELAY="1"),
+    "preserving": _dcmtk("DCMTK nodelay +B", TUNED, ("+B",), TCP_NODELAY="1"),
     # Without -xe, its own storescp, and no other, would make pynetdicom recode every dataset as implicit VR.
-    "pynetdicom": _python("pynetdicom", "pynetdicom", store_scu=("-xe",), scp=("-ba", _HOST)),
+    "pynetdicom": _python("pynetdicom", "pynetdicom", store_scu=("-xe",), scp=("-ba", HOST)),
     # None of the others has what it acknowledges on the disk: with --relaxed ours does as they do. By default it fsyncs
     # file and folder before it answers, which is measured as a receiver of its own.
     "rxdicom": _python("rxdicom", "rxdicom", write=("--relaxed",)),
     "durable": _python("rxdicom", "rxdicom durable"),
+    "bare": Stack(
+        "bare socket",
+        echo_scu=own("bare", "echo", "{port}", "{count}"),
+        echo_scp=own("bare", "receive", "{port}", "{folder}"),
+        store_scu=own("bare", "send", "{port}", "{source}"),
+        store_scp=own("bare", "receive", "{port}", "{folder}"),
+    ),
 }
 PAIRS = {
     pair.name: pair
@@ -136,12 +157,18 @@ PAIRS = {
         Pair("rxdicom", "rxdicom"),
         Pair("stock", "rxdicom"),
         Pair("rxdicom", "stock"),
-        Pair("stock", "stock", sampled=True),
-        Pair("pynetdicom", "rxdicom", sampled=True),
-        Pair("rxdicom", "pynetdicom"),
-        Pair("pynetdicom", "pynetdicom", sampled=True),
+        Pair("stock", "stock", sample=40),
+        Pair("pynetdicom", "rxdicom", sample=100),
+        Pair("rxdicom", "pynetdicom", sample=400),
+        Pair("pynetdicom", "pynetdicom", sample=100),
+        Pair("bare", "bare"),
     )
 }
+"""The pairs of the basic workloads.
 
-REFERENCES = ("nodelay-nodelay", "stock-stock", "pynetdicom-pynetdicom")
+Sampled are those that take long. Stock DCMTK stalls for 40 to 90 ms in each message, and so does pynetdicom; it also
+loses responses of a fast peer in a race of its own, every few thousand messages.
+"""
+
+REFERENCES = ("nodelay-nodelay", "stock-stock", "pynetdicom-pynetdicom", "bare-bare")
 """The pairs that the others are compared with."""

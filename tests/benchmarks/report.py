@@ -1,118 +1,100 @@
-"""Turns samples into medians, ratios, a table and JSON. Pure: touches nothing."""
+"""All tables of a run, as text or Markdown: ``python -m tests.benchmarks.report results.json`` prints the Markdown."""
 
-from collections.abc import Sequence
-from statistics import median
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from attrs import asdict, evolve, frozen
+from . import requirements
+from .cases import Results, Table, from_json
+from .rows import LEGEND
+from .sections import SECTIONS
 
-from .measure import Sample
-from .peers import PAIRS, REFERENCES
+QUICK = "QUICK RUN: counts and sizes are scaled down; it shows that everything works, and nothing about speed."
 
-NOISE = 0.02
-"""Seconds: what a run took beyond its start-up is not compared or made a rate if it is less."""
-
-LEGEND = f"""\
-wall      median seconds of the sender's process from start to end
-net       wall without start-up: minus the median wall of the same two programs at the same rounds with the minimal job,
-          one C-ECHO or one image of 4 kB (so what this one object itself takes is subtracted too)
-spread    (slowest - fastest) / median of the walls measured
-CPU       median user + system seconds of sender and receiver, without start-up as above
-÷ X       net divided by the net of X → X in this run: below 1 is faster than that
-*         fewer objects sent than the heading says: net and CPU are scaled up in proportion, and wall is start-up + net
--         not comparable: not run, failed, or net as measured less than {NOISE:g} s, lost in the noise of the start-up\
-"""
+_CELL = 9
 
 
-@frozen
-class Row:
-    """The result of one pair for one workload of ``count`` objects with ``size`` dataset bytes altogether.
-
-    Times are seconds, scaled from the ``sent`` objects to ``count``; they mean nothing if there is a ``failure``.
-    """
-
-    workload: str
-    pair: str
-    count: int
-    sent: int
-    size: int
-    wall: float = 0.0
-    net: float = 0.0
-    spread: float = 0.0
-    cpu_scu: float = 0.0
-    cpu_scp: float = 0.0
-    failure: str | None = None
-
-    @property
-    def comparable(self) -> bool:
-        return self.failure is None and self.net * self.sent / self.count >= NOISE
+def sections_of(results: Results) -> Iterator[tuple[str, list[Table]]]:
+    """The tables of each section that was run, by its name."""
+    for name, section in SECTIONS.items():
+        if shown := list(section.tables(results)):
+            yield name, shown
 
 
-def row(
-    workload: str, pair: str, count: int, sent: int, size: int, runs: Sequence[Sample], start_ups: Sequence[Sample]
-) -> Row:
-    """Return the medians of ``runs`` without those of ``start_ups``; one failed run makes the whole row a failure."""
-    blank = Row(workload, pair, count, sent, size)
-    for what, samples in (("", runs), ("start-up ", start_ups)):
-        if reasons := [sample.failure for sample in samples if sample.failure]:
-            return evolve(blank, failure=f"{what}{len(reasons)} of {len(samples)}: {reasons[0]}")
+def as_text(table: Table) -> str:
+    """A table for a terminal."""
+    name = max(len(cells[0]) for cells in (table.columns, *table.rows))
+    whole = [cells for cells in (table.columns, *table.rows) if len(cells) == len(table.columns)]
+    widths = [max(_CELL, *(len(cells[column]) + 2 for cells in whole)) for column in range(1, len(table.columns))]
 
-    def without_start_up(time: str) -> float:
-        work, start_up = (median(getattr(sample, time) for sample in samples) for samples in (runs, start_ups))
-        return (work - start_up) * count / sent
+    def line(cells: Sequence[str]) -> str:
+        if len(cells) < len(table.columns):  # a failure, in place of all figures
+            return f"{cells[0]:<{name}}  {'  '.join(cells[1:])}"
+        return f"{cells[0]:<{name}}" + "".join(
+            f"{cell:>{width}}" for cell, width in zip(cells[1:], widths, strict=True)
+        )
 
-    walls, net = [sample.wall for sample in runs], without_start_up("wall")
-    return evolve(
-        blank,
-        wall=median(sample.wall for sample in start_ups) + net,
-        net=net,
-        spread=(max(walls) - min(walls)) / median(walls),
-        cpu_scu=without_start_up("cpu_scu"),
-        cpu_scp=without_start_up("cpu_scp"),
-    )
+    return "\n".join([table.heading, line(table.columns), *map(line, table.rows), *table.notes])
 
 
-def ratios(of: Row, rows: Sequence[Row]) -> dict[str, float | None]:
-    """Return net seconds divided by those of each reference pair for the same workload; None if they do not compare."""
-    references = {row.pair: row for row in rows if row.workload == of.workload}
+def as_markdown(table: Table) -> str:
+    """A table for the documentation."""
 
-    def ratio(reference: Row | None) -> float | None:
-        return of.net / reference.net if reference and of.comparable and reference.comparable else None
+    def line(cells: Sequence[str]) -> str:
+        padded = (*cells, *[""] * (len(table.columns) - len(cells)))
+        return f"| {' | '.join(cell.replace('|', '/') for cell in padded)} |"
 
-    return {name: ratio(references.get(name)) for name in REFERENCES}
-
-
-def table(heading: str, rows: Sequence[Row]) -> str:
-    """Return one workload's rows as text; a failed one has its reason where the others have times."""
-    titles = ("wall s", "net s", "spread", "ms each", "MB/s", "CPU scu", "CPU scp")
-    names = [PAIRS[row.pair].title + ("*" if row.sent < row.count else "") for row in rows]
-    header = _line("", (*titles, *(f"÷ {PAIRS[name].scu}" for name in REFERENCES)))
-    body = [
-        _line(name, _cells(row, rows)) if row.failure is None else f"{name:<{_NAME}}  FAILED {row.failure}"
-        for name, row in zip(names, rows, strict=True)
-    ]
-    return "\n".join([heading, header, *body])
+    rule = f"|---|{'---:|' * (len(table.columns) - 1)}"
+    notes = "".join(f"\n\n{note}" for note in table.notes)
+    return "\n".join([f"**{table.heading}**", "", line(table.columns), rule, *map(line, table.rows)]) + notes
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Return the rows with their ratios as plain data; a failed one has no times."""
-    times = ("wall", "net", "spread", "cpu_scu", "cpu_scp")
-    plain = [(row, asdict(row) | {"ratios": ratios(row, rows)}) for row in rows]
-    return [
-        {name: value for name, value in values.items() if row.failure is None or name not in times}
-        for row, values in plain
-    ]
+def text(results: Results) -> str:
+    """Everything for a terminal."""
+    tables = [table for _, several in sections_of(results) for table in several]
+    kept = requirements.table(results)
+    parts = [as_text(table) for table in (*tables, *([kept] if kept else []))]
+    return "\n\n".join([*parts, LEGEND, *([QUICK] if results.quick else [])])
 
 
-_NAME, _CELL = 32, 9
+def markdown(results: Results) -> str:
+    """Everything for the documentation, each section with the command that repeats it."""
+    parts = [_about(results)]
+    if kept := requirements.table(results):
+        parts.append(as_markdown(kept))
+    for name, tables in sections_of(results):
+        parts.append(f"### {SECTIONS[name].about[0].upper()}{SECTIONS[name].about[1:]}")
+        parts.append(f"```sh\n{results.command} --section {name}\n```")
+        parts += [as_markdown(table) for table in tables]
+    return "\n\n".join([*parts, f"```text\n{LEGEND}\n```", *([QUICK] if results.quick else [])])
 
 
-def _cells(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
-    each = f"{row.net / row.count * 1e3:.3g}" if row.comparable else "-"
-    rate = f"{row.size / row.net / 1e6:.1f}" if row.size and row.comparable else "-"
-    times = (f"{row.wall:.2f}", f"{row.net:.2f}", f"{row.spread:.0%}", each, rate)
-    compared = ("-" if ratio is None else f"{ratio:.3f}" for ratio in ratios(row, rows).values())
-    return (*times, f"{row.cpu_scu:.2f}", f"{row.cpu_scp:.2f}", *compared)
+def _about(results: Results) -> str:
+    about = results.about
+    machine, versions = about.get("machine", {}), about.get("versions", {})
+    words = [f"Measured on {about.get('date', 'an unknown day')}: {results.rounds} rounds"]
+    words += [f"{machine['cpus']} processors, {machine['platform']}, Python {machine['python']}"] if machine else []
+    words += [f"{name} {number}" for name, number in versions.items() if number]
+    return ", ".join(words) + "."
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
-    return f"{name:<{_NAME}}" + "".join(f"{cell:>{max(_CELL, len(cell) + 2)}}" for cell in cells)
+def load(path: Path) -> Results:
+    """The results that a run has written."""
+    return from_json(json.loads(path.read_text()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables of a file."""
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.report", description=__doc__)
+    parser.add_argument("results", type=Path, help="the JSON that the suite wrote")
+    parser.add_argument("--text", action="store_true", help="for a terminal instead of Markdown")
+    options = parser.parse_args(arguments)
+    results = load(options.results)
+    print((text if options.text else markdown)(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

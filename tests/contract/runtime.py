@@ -108,7 +108,8 @@ class BlockingResults:
             self._loop.do(_close, iterator)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.target, name)
+        value = getattr(self.target, name)
+        return functools.partial(self._loop.do, value) if inspect.ismethod(value) else value
 
 
 async def _next_of(iterator: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from pathlib import Path
+import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,16 +19,22 @@ from rxdicom import (
     StateError,
     TimedOut,
     build_context,
+    build_role,
     evt,
 )
 from rxdicom.events.records import Aborted, DIMSEReceived, Event, UserID
-from rxdicom.pdu_primitives import UserIdentityNegotiation
-from rxdicom.wire.items import UserIdentityResponse
+from rxdicom.pdu_primitives import (
+    AsynchronousOperationsWindowNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
+from rxdicom.wire.items import SOPClassExtended, UserIdentityResponse
 from rxdicom.wire.uids import VERIFICATION
 from tests.certificates import Certificates
 from tests.contract.conftest import Sides
 from tests.contract.runtime import Runtime
-from tests.runtimes.queries import FIND, instance, query
+from tests.runtimes.queries import CT, FIND, instance, query
 from tests.support import DEADLINE, free_port
 
 
@@ -140,6 +147,27 @@ def test_one_association_too_many(sides: Sides) -> None:
         assert assoc.send_c_echo() == 0x0000
 
 
+def test_one_connection_too_many(sides: Sides) -> None:
+    """It is closed without a word, whatever it might ask for, and its place is free again as soon as one has gone."""
+    sides.scp.limits = evolve(sides.scp.limits, connections=2)
+    server = sides.start()
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(server.address)) for _ in range(2)]
+        with socket.create_connection(server.address) as refused:
+            refused.settimeout(DEADLINE)
+            assert refused.recv(100) == b""
+        silent[0].close()
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                with sides.associate(server) as assoc:
+                    assert assoc.send_c_echo() == 0x0000
+                break
+            except (AssociationAborted, ConnectionFailed):
+                # Its end has not been noticed yet.
+                assert time.monotonic() < deadline
+
+
 def test_no_context_is_accepted(sides: Sides) -> None:
     with pytest.raises(NoAcceptedContext) as caught:
         sides.associate(sides.start(), contexts=[build_context("1.2.3")])
@@ -204,6 +232,47 @@ def test_user_identity(sides: Sides, accepted: bool) -> None:
         assert UserIdentityResponse(b"") in assoc.acceptor.user_information
         requestor = server.active_associations[0].requestor
         assert requestor.user_identity.primary == b"user"
+
+
+def test_negotiation_handlers(sides: Sides) -> None:
+    """The window, and both kinds of extended negotiation: what is asked, and what is answered."""
+    window = AsynchronousOperationsWindowNegotiation()
+    window.maximum_number_operations_invoked, window.maximum_number_operations_performed = 5, 7
+    extended = SOPClassExtendedNegotiation()
+    extended.sop_class_uid, extended.service_class_application_information = CT, b"\x02\x00"
+    common = SOPClassCommonExtendedNegotiation()
+    common.sop_class_uid, common.service_class_uid = CT, "1.2.840.10008.4.2"
+    seen: dict[str, Any] = {}
+
+    def on_window(event: Any) -> tuple[int, int]:
+        seen["window"] = event.nr_invoked, event.nr_performed
+        return 3, 9
+
+    def on_extended(event: Any) -> dict[str, bytes]:
+        seen["extended"] = event.app_info
+        return {CT: b"\x01", "1.2.3": b"not asked"}
+
+    def on_common(event: Any) -> Any:
+        seen["common"] = set(event.items)
+        return event.items
+
+    server = sides.start((evt.EVT_SOP_EXTENDED, on_extended), (evt.EVT_SOP_COMMON, on_common))
+    for each in sides.scp_runtime.handlers(((evt.EVT_ASYNC_OPS, on_window),)):
+        server.bind(*each)
+    with sides.associate(server, ext_neg=[window, extended, common]) as assoc:
+        assert seen == {"window": (5, 7), "extended": {CT: b"\x02\x00"}, "common": {CT}}
+        assert assoc.operations_window == (3, 7)
+        assert server.active_associations[0].operations_window == (7, 3)
+        infos = [item for item in assoc.acceptor.user_information if isinstance(item, SOPClassExtended)]
+        assert infos == [SOPClassExtended(CT, b"\x01")]
+
+
+def test_role_selection(sides: Sides) -> None:
+    with sides.associate(sides.start(), ext_neg=[build_role(CT, scp_role=True)]) as assoc:
+        roles = {each.abstract_syntax: (each.as_scu, each.as_scp) for each in assoc.accepted_contexts}
+        assert roles[CT] == (False, True)
+        with pytest.raises(NoAcceptedContext):
+            assoc.send_c_store(instance())
 
 
 # ---- how it ends
@@ -312,8 +381,8 @@ def test_an_observer_of_the_last_response_aborts(sides: Sides, request_kind: str
 # ---- TLS and IPv6
 
 
-def test_tls(sides: Sides, tmp_path: Path) -> None:
-    server_context, client_context = Certificates(tmp_path).contexts()
+def test_tls(sides: Sides, certificates: Certificates) -> None:
+    server_context, client_context = certificates.contexts()
     server = sides.start(ssl_context=server_context)
     with sides.associate(server, tls_args=(client_context, "localhost")) as assoc:
         assert assoc.send_c_store(instance(size=2_000_000)) == 0xC211
@@ -329,10 +398,10 @@ def test_tls(sides: Sides, tmp_path: Path) -> None:
         assert assoc.send_c_echo() == 0x0000
 
 
-def test_a_handshake_that_stalls(sides: Sides, tmp_path: Path) -> None:
-    server_context, client_context = Certificates(tmp_path).contexts()
-    sides.scu.timeouts = evolve(sides.scu.timeouts, tls=0.3)
-    sides.scp.timeouts = evolve(sides.scp.timeouts, tls=0.3)
+def test_a_handshake_that_stalls(sides: Sides, certificates: Certificates) -> None:
+    server_context, client_context = certificates.contexts()
+    sides.scu.timeouts = evolve(sides.scu.timeouts, tls=0.2)
+    sides.scp.timeouts = evolve(sides.scp.timeouts, tls=0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimedOut) as caught:
         sides.scu.associate(*silent.getsockname(), tls_args=(client_context, "localhost"))
     assert caught.value.phase == "tls"

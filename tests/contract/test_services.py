@@ -1,5 +1,6 @@
 """The services, whichever runtime asks and whichever answers."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from reactivex import operators as ops
 
 from rxdicom import DatasetError, InvalidFile, NoAcceptedContext, StateError, TimedOut, aio, evt
 from rxdicom.events.bindings import EventHandler
-from rxdicom.events.records import CEcho, CFind, CGet, CMove, CStore, NEventReport
+from rxdicom.events.records import CEcho, CFind, CGet, CMove, CStore, DIMSEReceived, NEventReport
 from rxdicom.runtimes.batches import Sent
 from rxdicom.status import Status
+from rxdicom.wire.dimse import Command
 from tests.contract.conftest import Sides, entity
 from tests.contract.runtime import LoopRuntime
 from tests.runtimes.queries import FIND, GET, META, MOVE, SESSION, counters, instance, query, statuses, window
@@ -123,6 +125,33 @@ def test_what_a_handler_does_wrong_is_a_defined_failure(sides: Sides, answer: An
     with sides.associate(sides.start((evt.EVT_C_STORE, answer))) as assoc:
         assert assoc.send_c_store(instance()) == status
         assert assoc.send_c_echo() == 0x0000
+
+
+def test_a_status_that_the_service_does_not_have_is_sent_and_logged_once(
+    sides: Sides, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For each operation, whatever its table knows goes without a word."""
+    caplog.set_level(logging.WARNING, logger="rxdicom")
+    answered = iter((0xD000, 0xB000, 0xD000, 0xD001, 0xD000))
+
+    def on_store(event: CStore) -> int:
+        return next(answered)
+
+    handlers: tuple[EventHandler, ...] = (
+        (evt.EVT_C_STORE, on_store),
+        (evt.EVT_C_FIND, returns([(0xFF00, query()), (0xD000, None)])),
+    )
+    with sides.associate(sides.start(*handlers)) as assoc:
+        answers = [int(assoc.send_c_store(instance())) for _ in range(5)]
+        for _ in range(2):
+            assert [int(status) for status, _ in assoc.send_c_find(query(), FIND)] == [0xFF00, 0xD000]
+    assert answers == [0xD000, 0xB000, 0xD000, 0xD001, 0xD000]
+    logged = [record.getMessage() for record in caplog.records if "is none of" in record.getMessage()]
+    assert [line.partition(" is none of ")[0].partition(": ")[2] for line in logged] == [
+        "C-STORE: status 0xD000",
+        "C-STORE: status 0xD001",
+        "C-FIND: status 0xD000",
+    ]
 
 
 def test_what_cannot_be_sent_is_raised(sides: Sides, tmp_path: Path) -> None:
@@ -307,6 +336,132 @@ def test_a_destination_that_is_unknown_or_away(sides: Sides, destination: Any, s
     with sides.associate(server) as assoc:
         answers = list(assoc.send_c_move(query(), "AWAY", MOVE))
     assert answers[-1][0] == status
+
+
+@pytest.mark.parametrize("service", ["get", "move"])
+def test_cancelled_retrieval(sides: Sides, service: str) -> None:
+    """What was not sent yet is not; the final response counts it as remaining."""
+    cancelled = threading.Event()
+
+    def on_cancel(event: DIMSEReceived) -> None:
+        if event.message.kind is Command.C_CANCEL_RQ:
+            cancelled.set()
+
+    def on_retrieve(event: CGet | CMove) -> Iterator[Any]:
+        if service == "move":
+            yield destination.address
+        yield 5
+        yield 0xFF00, instance("1.2.0")
+        assert cancelled.wait(DEADLINE)
+        yield 0xFF00, instance("1.2.1")
+
+    stored = (evt.EVT_C_STORE, returns(0x0000))
+    third = entity(sides.scp_runtime, "THIRD")
+    handlers = sides.scp_runtime.handlers((stored,))
+    destination = third.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    kind = evt.EVT_C_GET if service == "get" else evt.EVT_C_MOVE
+    server = sides.start((kind, on_retrieve), (evt.EVT_DIMSE_RECV, on_cancel))
+    with sides.associate(server, stored) as assoc:
+        model, to = (GET, ()) if service == "get" else (MOVE, ("THIRD",))
+        answers: list[Any] = []
+        for answer in getattr(assoc, f"send_c_{service}")(query(), *to, model, msg_id=3):
+            answers.append(answer)
+            if len(answers) == 1:
+                assoc.send_c_cancel(3, query_model=model)
+        assert assoc.send_c_echo() == 0x0000
+    assert statuses(answers) == [0xFF00, 0xFE00]
+    assert counters(answers[-1][0]) == (4, 1, 0, 0)
+
+
+# ---- what handlers do wrong, and the defaults
+
+
+def fails_after(*items: Any) -> Any:
+    """An iterating handler that gives these, and then raises."""
+
+    def handler(event: Any) -> Iterator[Any]:
+        yield from items
+        raise ZeroDivisionError
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        (None, [0xC311]),
+        (raises(ZeroDivisionError()), [0xC311]),
+        (returns([]), [0x0000]),
+        (returns(7), [0xC311]),
+        (fails_after((0xFF00, query("1"))), [0xFF00, 0xC311]),
+        (returns([(0xFF00, "no dataset")]), [0xC312]),
+        (returns([(0xFF00, query("1")), (0xA700, None), (0xFF00, query("2"))]), [0xFF00, 0xA700]),
+        (returns([("what", None)]), [0xC002]),
+    ],
+)
+def test_what_a_find_handler_does_wrong(sides: Sides, handler: Any, expected: list[int]) -> None:
+    handlers: list[EventHandler] = [] if handler is None else [(evt.EVT_C_FIND, handler)]
+    with sides.associate(sides.start(*handlers)) as assoc:
+        assert statuses(assoc.send_c_find(query(), FIND)) == expected
+        assert assoc.send_c_echo() == 0x0000
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        (None, 0xC411),
+        (("many",), 0xC413),
+        ((70000,), 0xC416),
+        ((), 0xC413),
+        ((2, (0xFF00, instance()), ZeroDivisionError), 0xC411),
+        ((2, (0xA701, None)), 0xA701),
+        ((0,), 0x0000),
+    ],
+)
+def test_what_a_get_handler_does_wrong(sides: Sides, items: Any, expected: int) -> None:
+    def on_get(event: CGet) -> Iterator[Any]:
+        for item in items:
+            if item is ZeroDivisionError:
+                raise ZeroDivisionError
+            yield item
+
+    handlers: list[EventHandler] = [] if items is None else [(evt.EVT_C_GET, on_get)]
+    with sides.associate(sides.start(*handlers), (evt.EVT_C_STORE, returns(0x0000))) as assoc:
+        assert statuses(assoc.send_c_get(query(), GET))[-1] == expected
+        assert assoc.send_c_echo() == 0x0000
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [(None, 0xC511), ((), 0xC514), (("nowhere",), 0xC514), ((("127.0.0.1", 1), "many"), 0xC513)],
+)
+def test_what_a_move_handler_does_wrong(sides: Sides, items: Any, expected: int) -> None:
+    def on_move(event: CMove) -> Iterator[Any]:
+        yield from items
+
+    handlers: list[EventHandler] = [] if items is None else [(evt.EVT_C_MOVE, on_move)]
+    with sides.associate(sides.start(*handlers)) as assoc:
+        assert statuses(assoc.send_c_move(query(), "AWAY", MOVE)) == [expected]
+        assert assoc.send_c_echo() == 0x0000
+
+
+@pytest.mark.parametrize("handler", [None, raises(ZeroDivisionError()), returns("junk"), returns((0x0000, "junk"))])
+def test_what_an_n_handler_does_wrong(sides: Sides, handler: Any) -> None:
+    handlers: list[EventHandler] = [] if handler is None else [(evt.EVT_N_GET, handler)]
+    with sides.associate(sides.start(*handlers)) as assoc:
+        assert assoc.send_n_get(None, SESSION, "1.2.3", meta_uid=META) == (0x0110, None)
+        assert assoc.send_c_echo() == 0x0000
+
+
+def test_unbinding_puts_the_default_back(sides: Sides) -> None:
+    (handler,) = sides.scp_runtime.handlers(((evt.EVT_C_STORE, returns(0x0000)),))
+    server = sides.start()
+    with sides.associate(server) as assoc:
+        assert assoc.send_c_store(instance()) == 0xC211
+        server.bind(*handler)
+        assert assoc.send_c_store(instance()) == 0x0000
+        server.unbind(*handler)
+        assert assoc.send_c_store(instance()) == 0xC211
 
 
 # ---- N services

@@ -510,10 +510,12 @@ def test_a_deflated_dataset_that_is_cut_off_is_refused():
 def test_a_deflate_bomb_ends_at_the_limit():
     bomb = _deflated(bytes(64 << 20))
     assert len(bomb) < 70_000
+    encoded = Encoded(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, bomb)
+    encoded.inflated = 1 << 20
     tracemalloc.start()
     try:
         with pytest.raises(DatasetError, match="more than 1048576 bytes"):
-            decode(Encoded(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, bomb, inflated=1 << 20))
+            decode(encoded)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()

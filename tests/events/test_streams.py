@@ -1,6 +1,7 @@
 """The streams: an Observable per kind, subscribers and operators that raise, completion, types."""
 
 import ast
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,14 @@ import reactivex
 from reactivex import ConnectableObservable, Observable, Observer, Subject
 from reactivex import operators as ops
 
-from rxdicom import evt
+from rxdicom import AE, Association, aio, evt
 from rxdicom.events import records, streams
 from rxdicom.events.hub import ASSOCIATIONS, Hub
 from rxdicom.events.kinds import INTERVENTION_KINDS, NOTIFICATION_KINDS, EventKind
 from rxdicom.events.streams import EventStreams, association_stream
+from rxdicom.recording import RecordedAssociation, record, replay
+from rxdicom.sop_class import Verification
+from rxdicom.testing import pair
 from tests.support import DEADLINE
 
 KIND = evt.EVT_FSM_TRANSITION
@@ -378,6 +382,42 @@ def test_streams_are_typed_by_their_kind(emit: Emitter):
     assert_type(evt.EVT_C_STORE, EventKind[records.CStore])
     assert_type(evt.EVT_C_STORE.record, type[records.CStore])
     assert_type(events.pdu_recv.pipe(ops.map(_length)), Observable[int])
+
+
+def test_streams_are_typed_wherever_there_are_some(tmp_path: Path):
+    """Of associations, servers and AEs of every runtime, of the testing kit, and of recordings."""
+    ae, on_loop = AE(), aio.AE()
+    for each in (ae, on_loop):
+        each.add_requested_context(Verification)
+        each.add_supported_context(Verification)
+    assert_type(ae.events.pdu_recv, Observable[records.PDUReceived])
+    assert_type(ae.association("192.0.2.1", 104).events.dimse_sent, Observable[records.DIMSESent])
+    with ae.start_server(("127.0.0.1", 0), block=False) as server:
+        assert_type(server.events.pdu_sent, Observable[records.PDUSent])
+        assert_type(server.events[evt.EVT_REJECTED], Observable[records.Rejected])
+        assert_type(server.associations, Observable[Association])
+        recorder = record(server, tmp_path / "r")
+    recorder.close()
+    assert_type(on_loop.events.aborted, Observable[records.Aborted])
+    assert_type(on_loop.association("192.0.2.1", 104).events.pdu_recv, Observable[records.PDUReceived])
+    both = pair(ae, ae)
+    assert_type(both.requestor.events.acse_recv, Observable[records.ACSEReceived])
+    assert_type(both.server.events.conn_open, Observable[records.ConnectionOpened])
+    recording = replay(tmp_path / "r")
+    assert_type(recording.events.dimse_recv, Observable[records.DIMSEReceived])
+    assert_type(recording.associations, Observable[RecordedAssociation])
+
+
+async def of_an_asyncio_server(ae: aio.AE) -> None:
+    async with ae.start_server(("127.0.0.1", 0)) as server:
+        assert_type(server.events.data_recv, Observable[records.DataReceived])
+        assert_type(server.associations, Observable[aio.Association])
+
+
+def test_streams_of_an_asyncio_server_are_typed():
+    ae = aio.AE()
+    ae.add_supported_context(Verification)
+    asyncio.run(of_an_asyncio_server(ae))
 
 
 def test_every_stream_is_declared_with_the_record_of_its_kind():

@@ -210,12 +210,26 @@ def test_async_leaving_by_an_exception_ends_the_subscription(emit: Emitter) -> N
     assert emit.hub.mask == 0
 
 
+async def begun(*works: Awaitable[Any]) -> list["asyncio.Future[Any]"]:
+    """Tasks that have come to where they wait."""
+
+    async def run(work: Awaitable[Any], entered: asyncio.Event) -> Any:
+        # Who waits for this goes on when this task waits for something itself.
+        entered.set()
+        return await work
+
+    events = [asyncio.Event() for _ in works]
+    tasks = [asyncio.ensure_future(run(*each)) for each in zip(works, events, strict=True)]
+    for entered in events:
+        await entered.wait()
+    return [*tasks]
+
+
 def test_async_a_cancelled_wait_loses_nothing_and_leaves_nothing(emit: Emitter) -> None:
     items = emit.stream.pipe(to_async_iterator(10))
 
     async def cancelled() -> None:
-        waiting = asyncio.ensure_future(anext(items))
-        await asyncio.sleep(0)
+        (waiting,) = await begun(anext(items))
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -236,8 +250,7 @@ def test_async_closing_ends_all_who_wait(emit: Emitter) -> None:
     items = emit.stream.pipe(to_async_iterator(10))
 
     async def work() -> list[Any]:
-        waiting = [asyncio.ensure_future(collected(items)) for _ in range(3)]
-        await asyncio.sleep(0)
+        waiting = await begun(*(collected(items) for _ in range(3)))
         await items.aclose()
         return await asyncio.gather(*waiting)
 
@@ -248,8 +261,7 @@ def test_async_several_tasks_share_an_iterator(emit: Emitter) -> None:
     items = emit.stream.pipe(to_async_iterator(100))
 
     async def work() -> list[list[Any]]:
-        waiting = [asyncio.ensure_future(collected(items)) for _ in range(3)]
-        await asyncio.sleep(0)
+        waiting = await begun(*(collected(items) for _ in range(3)))
         emit(*range(30))
         emit.complete()
         return await asyncio.gather(*waiting)

@@ -1,6 +1,9 @@
 """Every operator, disposed of, failing and completing at every step of virtual time: the Rx grammar, nothing left."""
 
-from collections.abc import Callable, Iterable
+import asyncio
+import inspect
+import re
+from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -8,10 +11,15 @@ import pytest
 from attrs import frozen
 from reactivex import Observable, compose
 from reactivex import operators as ops
-from reactivex.notification import OnNext
+from reactivex.notification import Notification, OnCompleted, OnError, OnNext
+from reactivex.testing.hotobservable import HotObservable
 
+from rxdicom import operators
 from rxdicom.events import records
+from rxdicom.events.hub import Hub
+from rxdicom.events.streams import EventStreams
 from rxdicom.operators import (
+    activity,
     buffered,
     completed_studies,
     failures,
@@ -27,6 +35,8 @@ from rxdicom.operators import (
     summaries,
     throughput,
     to_ae,
+    to_async_iterator,
+    to_iterator,
     to_jsonl,
 )
 from rxdicom.status import STATUS_FAILURE
@@ -44,8 +54,10 @@ from tests.operators.support import (
     check_grammar,
     check_left,
     closed,
+    nexts,
     opened,
     received,
+    recorded,
     rejected,
     released,
     run,
@@ -116,6 +128,9 @@ CASES: dict[str, Case] = {
     "buffered": Case(ACTIVITY, lambda clock: buffered(2, "oldest", scheduler=clock)),
     "to_jsonl": Case(ACTIVITY, lambda _: to_jsonl()),
 }
+ELSEWHERE = {"activity", "to_iterator", "to_async_iterator", "ae_titles", "to_dict"}
+"""What makes a source, ends a pipe (both below), or is no operator."""
+NO_OPERATORS = {"ae_titles", "to_dict"}
 EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 TIMES = range(START + 1, STOP)
 
@@ -124,6 +139,19 @@ def apply(case: Case, items: Iterable[Timed] | None = None, **how: Any) -> Run:
     done = run(case.make, case.items if items is None else items, **how)
     check_grammar(done.observed)
     return done
+
+
+FUNCTIONS = {name for name in operators.__all__ if inspect.isfunction(getattr(operators, name))}
+
+
+def test_no_operator_is_forgotten() -> None:
+    assert {name.partition(",")[0] for name in CASES} | ELSEWHERE == FUNCTIONS
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS - NO_OPERATORS))
+def test_its_docstring_has_a_marble_diagram(name: str) -> None:
+    said = inspect.getdoc(getattr(operators, name)) or ""
+    assert len(re.findall(r"^    \S.* {2,}[-\w(){}\":…, ]*-.*[|X].*$", said, re.MULTILINE)) >= 2, said
 
 
 @EVERY_CASE
@@ -228,3 +256,96 @@ def test_what_cannot_be_processed_ends_the_pipeline_with_an_error(make: Callable
     check_left(done, 210)
     assert done.ending is not None
     assert done.ending[0] == 210
+
+
+# ---- the source: event streams, which never fail
+
+
+class Stage:
+    """Events that a hub delivers in virtual time, until it is over."""
+
+    def __init__(self, over: int = STOP) -> None:
+        self.clock = Clock()
+        self.hub = Hub()
+        self.observer = self.clock.create_observer()
+        for when, event in ACTIVITY:
+            self._at(when, self.hub.append, event.event.number, event)
+        self._at(over, self.hub.complete)
+
+    def _at(self, when: int, act: Callable[..., object], *arguments: Any) -> None:
+        def work(*_: object) -> None:
+            act(*arguments)
+            self.hub.drain()
+
+        self.clock.schedule_absolute(when, work)
+
+    def run(self, disposed: int) -> list[Any]:
+        observed = self.clock.start(lambda: activity(EventStreams(self.hub)), subscribed=START, disposed=disposed)
+        check_grammar(observed.messages)
+        assert self.hub.mask == 0
+        return observed.messages
+
+
+WHOLE = nexts(ACTIVITY)
+
+
+def test_activity_undisturbed_disposed_of_and_completing_at_any_time() -> None:
+    assert Stage().run(STOP + 1) == [*WHOLE, *recorded([(STOP, OnCompleted())])]
+    for time in TIMES:
+        before = [each for each in WHOLE if each.time <= time]
+        assert Stage().run(time) == before
+        assert Stage(over=time).run(STOP + 1) == [*before, *recorded([(time, OnCompleted())])]
+
+
+# ---- the ends of a pipe: loops
+
+
+def looped(make: Callable[[], Any], close: int, *more: tuple[int, Notification[Any]]) -> tuple[Any, HotObservable[Any]]:
+    """What a stream that ends as ``more`` says becomes, closed at a time, after all of that."""
+    clock, made = Clock(), list[Any]()
+    before = [(when, item) for when, item in ACTIVITY if not more or when < more[0][0]]
+    source: HotObservable[Any] = clock.create_hot_observable([*nexts(before), *recorded(more)])
+
+    def begin(*_: object) -> None:
+        made.append(source.pipe(make()))
+
+    clock.schedule_absolute(START, begin)
+
+    def leave(*_: object) -> None:
+        made[0].close() if hasattr(made[0], "close") else asyncio.run(made[0].aclose())
+
+    clock.schedule_absolute(close, leave)
+    clock.advance_to(STOP)
+    return made[0], source
+
+
+async def collected(items: AsyncIterable[Any], into: list[Any]) -> None:
+    async for item in items:
+        into.append(item)
+
+
+def outcome(items: Any) -> tuple[list[Any], Exception | None]:
+    """Everything that a loop gets, and what it raises then."""
+    into: list[Any] = []
+    try:
+        if isinstance(items, AsyncIterable):
+            asyncio.run(collected(items, into))  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            into.extend(items)
+    except LookupError as error:
+        return into, error
+    return into, None
+
+
+@pytest.mark.parametrize("make", [to_iterator, to_async_iterator])
+def test_loops_disposed_of_failing_and_completing_at_any_time(make: Any) -> None:
+    for time in TIMES:
+        before = [item for when, item in ACTIVITY if when < time]
+        closed_then, source = looped(lambda: make(100), time)
+        assert [each.unsubscribe for each in source.subscriptions] == [time]
+        assert outcome(closed_then) == ([], None)
+        error = LookupError(f"at {time}")
+        for notification, raised in ((OnCompleted[Any](), None), (OnError[Any](error), error)):
+            ended, source = looped(lambda: make(100), STOP + 1, (time, notification))
+            assert source.observers == []
+            assert outcome(ended) == (before, raised)

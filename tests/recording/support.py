@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,66 @@ def write_capture(path: Path, frames: Iterable[Frame], *, pcapng: bool = False, 
         for at, frame in frames:
             writer.writepkt(frame, ts=at)
     return path
+
+
+@frozen
+class Interface:
+    """One of a pcapng file."""
+
+    linktype: int = 1
+    ticks: int | None = None
+    """Ten to the power of this, or with the highest bit two: its clock, per second. None for the usual microseconds."""
+    offset: int = 0
+
+    def block(self, order: str) -> bytes:
+        options = b""
+        if self.ticks is not None:
+            options += struct.pack(f"{order}HHB3x", 9, 1, self.ticks)
+        if self.offset:
+            options += struct.pack(f"{order}HHq", 14, 8, self.offset)
+        return block(1, struct.pack(f"{order}HHI", self.linktype, 0, 0) + options + bytes(4), order)
+
+    def time(self, at: float) -> int:
+        ticks = 6 if self.ticks is None else self.ticks
+        return round((at - self.offset) * (2 if ticks & 0x80 else 10) ** (ticks & 0x7F))
+
+
+def block(kind: int, body: bytes, order: str = "<") -> bytes:
+    """A block of a pcapng file."""
+    body += bytes(-len(body) % 4)
+    return struct.pack(f"{order}II", kind, len(body) + 12) + body + struct.pack(f"{order}I", len(body) + 12)
+
+
+def section(
+    interfaces: Sequence[Interface], frames: Iterable[tuple[int, Frame]], order: str = "<", *, old: bool = False
+) -> bytes:
+    """A section of a pcapng file: interfaces, and frames each with the number of its interface."""
+    said = block(0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1), order)
+    said += b"".join(each.block(order) for each in interfaces)
+    for number, (at, data) in frames:
+        time = interfaces[number].time(at)
+        head = struct.pack(f"{order}HH" if old else f"{order}I", *((number, 0) if old else (number,)))
+        size = struct.pack(f"{order}IIII", time >> 32, time & 0xFFFFFFFF, len(data), len(data))
+        said += block(2 if old else 6, head + size + data, order)
+    return said
+
+
+def fragmented(frame: Frame, size: int, number: int) -> list[Frame]:
+    """A frame with an IP packet as frames with its fragments; each but the last has ``size`` bytes of its payload."""
+    at, data = frame
+    is_v6 = data[12:14] == b"\x86\xdd"
+    head, payload = data[14 : 14 + (40 if is_v6 else 20)], data[14 + (40 if is_v6 else 20) :]
+    made: list[Frame] = []
+    for offset in range(0, len(payload), size):
+        part, more = payload[offset : offset + size], offset + size < len(payload)
+        if is_v6:
+            fields = struct.pack("!BBHI", head[6], 0, offset | more, number)
+            packet = head[:4] + struct.pack("!HB", len(part) + 8, 44) + head[7:] + fields + part
+        else:
+            fields = struct.pack("!HHH", len(part) + 20, number, more << 13 | offset // 8)
+            packet = head[:2] + fields + head[8:] + part
+        made.append((at, data[:14] + packet))
+    return made
 
 
 @frozen

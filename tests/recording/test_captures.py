@@ -4,6 +4,7 @@ import logging
 import random
 import struct
 import sys
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -16,7 +17,7 @@ from rxdicom import AE, evt
 from rxdicom.errors import ArgumentError, StateError
 from rxdicom.events.records import DIMSEReceived
 from rxdicom.protocol.policy import Limits
-from rxdicom.recording import InvalidRecording, RecordedAssociation, Replay, replay, wiretap
+from rxdicom.recording import InvalidRecording, RecordedAssociation, Replay, captures, replay, wiretap
 from rxdicom.testing import pair
 from tests.recording.support import (
     ACK,
@@ -28,14 +29,18 @@ from tests.recording.support import (
     SERVER,
     SYN,
     Frame,
+    Interface,
     Speaker,
     Talk,
+    block,
     configured,
     content,
     contents_of,
     ct_file,
+    fragmented,
     names,
     replayed,
+    section,
     write_capture,
 )
 
@@ -224,6 +229,32 @@ def test_the_same_ports_may_be_used_again(tmp_path: Path):
     assert names(seen).count("CONN_CLOSE") == 1
 
 
+def test_what_was_captured_again_when_it_was_over_is_no_other_association(tmp_path: Path):
+    """As on a second interface, whose frames are written behind those of the first."""
+    talk, _, acceptor = session()
+    frames = talk.frames(cut=pieces(1460))
+    seen = replayed(replay(write_capture(tmp_path / "c.pcap", [*frames, *frames])))
+    assert messages_apart(told(seen)) == messages_apart(told(acceptor))
+
+
+def test_connections_that_are_over_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(captures, "_MOST_OVER", 10)
+
+    def most(connections: int) -> int:
+        brief = Talk([(True, b"x")])
+        frames = [frame for port in range(connections) for frame in brief.frames(Speaker(("192.0.2.1", 1000 + port)))]
+        source = replay(write_capture(tmp_path / "c.pcap", frames))
+        tracemalloc.start()
+        try:
+            source.run()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    most(1)
+    assert most(300) - most(100) < 100 * 200
+
+
 def test_a_capture_may_begin_after_the_handshake(tmp_path: Path):
     talk, _, acceptor = session()
     seen = replayed(replay(write_capture(tmp_path / "c.pcap", talk.frames(opened=False))))
@@ -385,6 +416,137 @@ def test_pcapng(tmp_path: Path):
     assert messages_apart(told(seen)) == messages_apart(told(acceptor))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("old", [False, True])
+def test_pcapng_with_several_interfaces(tmp_path: Path, order: str, old: bool):
+    """What the client sends was captured on one link, what it receives on another, by clocks of their own."""
+    talk, _, acceptor = session()
+    interfaces = [Interface(ticks=9), Interface(101, ticks=0x80 | 20, offset=1_600_000_000), Interface(1)]
+    frames = [
+        (0, frame) if number == 0 else (1, (frame[0], frame[1][14:]))
+        for frame in talk.frames()
+        for number in [0 if frame[1][26:30] == bytes((192, 0, 2, 1)) else 1]
+    ]
+    (tmp_path / "c").write_bytes(section(interfaces, frames, order, old=old))
+    seen = replayed(replay(tmp_path / "c"))
+    assert {number for number, _ in frames} == {0, 1}
+    assert messages_apart(told(seen)) == messages_apart(told(acceptor))
+    alone = replayed(replay(write_capture(tmp_path / "d", talk.frames())))
+    assert all(abs((one[1] - other[1]).total_seconds()) < 2e-6 for one, other in zip(seen, alone, strict=True))
+
+
+def test_pcapng_with_several_sections(tmp_path: Path):
+    """As of files that were joined: each has interfaces of its own."""
+    talk, _, acceptor = session()
+    frames = talk.frames()
+    raw = [(0, (at, frame[14:])) for at, frame in frames[10:]]
+    first = section([Interface()], [(0, frame) for frame in frames[:10]], "<")
+    (tmp_path / "c").write_bytes(first + section([Interface(228)], raw, ">") + block(4, b"names", ">"))
+    assert messages_apart(told(replayed(replay(tmp_path / "c")))) == messages_apart(told(acceptor))
+
+
+def test_a_link_that_cannot_be_read_beside_others_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    talk, _, acceptor = session()
+    frames = [(0, frame) for frame in talk.frames()]
+    frames.insert(3, (1, (frames[3][1][0], b"\x80\x00not an IP packet")))
+    (tmp_path / "c").write_bytes(section([Interface(), Interface(105)], frames))
+    with caplog.at_level(logging.WARNING, "rxdicom"):
+        seen = replayed(replay(tmp_path / "c"))
+    assert messages_apart(told(seen)) == messages_apart(told(acceptor))
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{tmp_path / 'c'}: captured on a link of type 105, which cannot be read here; the other links were"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (block(1, b""), "a block of type 1 is damaged"),
+        (block(6, struct.pack("<IIIII", 5, 0, 0, 0, 0)), "a block of type 6 is damaged"),
+        (block(6, struct.pack("<IIIII", 0, 0xFFFFFFFF, 0, 0, 0)), "a block of type 6 is damaged"),
+        (struct.pack("<III", 6, 8, 8), "a block of 8 bytes at byte"),
+        (struct.pack("<III", 6, 1 << 31, 0), "a block of 2147483648 bytes at byte"),
+        (b"\x0a\x0d\x0d\x0a" + bytes(20), "a section without a byte order"),
+    ],
+)
+def test_a_damaged_pcapng_is_said(tmp_path: Path, damage: bytes, why: str):
+    (tmp_path / "c").write_bytes(section([Interface()], []) + damage)
+    with pytest.raises(InvalidRecording, match=why):
+        replay(tmp_path / "c").run()
+
+
+@pytest.mark.parametrize("ends", [(CLIENT, SERVER), (("2001:db8::1", 50000), ("2001:db8::2", 104))])
+@pytest.mark.parametrize("size", [8, 16, 1480])
+def test_ip_fragments_are_put_together(tmp_path: Path, ends: Any, size: int):
+    talk, _, acceptor = session()
+
+    def cut(data: bytes) -> list[bytes]:
+        # In fragments of a few bytes only what is small, for the sake of time.
+        return pieces(4000 if size < 100 else 40_000)(data)
+
+    plain = talk.frames(Speaker(*ends), cut)
+    frames = [part for n, frame in enumerate(plain) for part in fragmented(frame, size if n < 9 else 1480, n)]
+    seen = replayed(replay(write_capture(tmp_path / "c.pcap", frames)))
+    assert len(frames) > len(plain)
+    assert messages_apart(told(seen)) == messages_apart(told(acceptor))
+
+
+def test_ip_fragments_may_come_again_and_late(tmp_path: Path):
+    talk, _, acceptor = session()
+    chance = random.Random(1)
+    frames: list[Frame] = []
+    for number, frame in enumerate(talk.frames(cut=pieces(4000))):
+        parts = fragmented(frame, 800, number)
+        # The rest of a datagram that was sent twice would begin another one.
+        frames += chance.sample(parts, len(parts)) if number % 2 else [parts[0], *parts]
+    seen = replayed(replay(write_capture(tmp_path / "c.pcap", frames)))
+    assert messages_apart(told(seen)) == messages_apart(told(acceptor))
+
+
+def test_an_ip_fragment_that_was_not_captured_is_a_gap(tmp_path: Path):
+    talk, *_ = session()
+    whole = talk.frames(cut=pieces(4000))
+    parts = [fragmented(frame, 1480, number) for number, frame in enumerate(whole)]
+    large = next(number for number, each in enumerate(parts) if len(each) == 3)
+    for damaged in (parts[large][:1], [(at, frame[:-100]) for at, frame in parts[large]]):
+        frames = [part for number, each in enumerate(parts) for part in (damaged if number == large else each)]
+        damages, _ = damage_of(replay(write_capture(tmp_path / "c.pcap", frames)))
+        assert damages == ["4000 bytes are missing in the capture"]
+
+
+# ---- TLS
+
+
+def hello(client: Speaker) -> list[Frame]:
+    server = Speaker(client.other, client.own, 7_000_000)
+    return [
+        client.syn(1.0),
+        server.syn(1.1, SYN | ACK),
+        client.segment(1.2, 0, b"\x16\x03\x01\x00\x05hello"),
+        server.segment(1.3, 0, b"\x16\x03\x03\x00\x05hello"),
+        client.segment(1.4, 10, b"\x17\x03\x03\x00\x01x", FIN | ACK),
+    ]
+
+
+def test_tls_cannot_be_read_and_that_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    talk, _, acceptor = session()
+    first, second = (hello(Speaker(("192.0.2.5", port), ("192.0.2.2", 2762))) for port in (5001, 5002))
+    capture = write_capture(tmp_path / "c.pcap", [*first, *second, *talk.frames()])
+    with caplog.at_level(logging.WARNING, "rxdicom"):
+        seen = replayed(replay(capture))
+    assert messages_apart(told(seen)) == messages_apart(told(acceptor))
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{capture}: 2 connections are encrypted by TLS and cannot be read (to 192.0.2.2:2762); "
+        "if DICOM is inside, record it at one of its ends instead"
+    ]
+
+
+def test_a_packet_from_a_port_to_itself_is_harmless(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    capture = write_capture(tmp_path / "c.pcap", hello(Speaker(CLIENT, CLIENT)))
+    assert replayed(replay(capture)) == []
+    assert "1 connection is encrypted by TLS" in caplog.text
+
+
 def test_ip_version_6(tmp_path: Path):
     talk, _, acceptor = session()
     frames = talk.frames(Speaker(("2001:db8::1", 50000), ("2001:db8::2", 104)))
@@ -414,8 +576,8 @@ def test_links_of_several_types(tmp_path: Path, linktype: int, head: bytes):
 
 
 def test_a_link_of_another_type_is_said(tmp_path: Path):
-    capture = write_capture(tmp_path / "c.pcap", [], linktype=105)
-    with pytest.raises(InvalidRecording, match="a link of type 105"):
+    capture = write_capture(tmp_path / "c.pcap", session()[0].frames(), linktype=105)
+    with pytest.raises(InvalidRecording, match="a link of type 105, which cannot be read here"):
         replay(capture).run()
 
 

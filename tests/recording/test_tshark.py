@@ -17,6 +17,7 @@ from rxdicom import AE
 from rxdicom.events.records import DIMSEReceived
 from rxdicom.recording import ALL_KINDS, RecordedAssociation, record, replay
 from rxdicom.wire.dimse import Command
+from tests.certificates import Certificates
 from tests.recording.support import CT, configured, contents_of, ct_file, large_file, names, replayed, serving, tshark
 from tests.recording.test_captures import messages_apart, told
 from tests.support import DEADLINE, dataset_bytes, dcmtk, free_port, run, running
@@ -98,7 +99,8 @@ def listening(path: Path, *ports: int, options: tuple[str, ...] = ()) -> Generat
         listener.stop()
 
 
-@pytest.mark.parametrize("options", [(), ("-F", "pcap")])
+# The last one captures on two links of different types, and hears everything twice at least.
+@pytest.mark.parametrize("options", [(), ("-F", "pcap"), ("-i", "any")])
 def test_dcmtk_to_dcmtk(tmp_path: Path, options: tuple[str, ...]):
     capture, port, files = tmp_path / "capture", free_port(), [ct_file(), large_file()]
     folder = tmp_path / "stored"
@@ -147,6 +149,21 @@ def test_an_abort_of_dcmtk(tmp_path: Path):
             run(dcmtk("storescu"), "--abort", "127.0.0.1", port, ct_file())
     seen = replayed(replay(capture))
     assert [each[3:] for each in seen if each[0] == "EVT_ABORTED"] == [(0, 0, "peer", "")]
+
+
+def test_tls_is_said_to_be_unreadable(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    server_context, client_context = Certificates(tmp_path).contexts()
+    capture, ae = tmp_path / "capture", configured(AE("SECRET"))
+    with ae.start_server(("127.0.0.1", 0), block=False, ssl_context=server_context) as server:
+        with listening(capture, server.address[1]):
+            with ae.associate(*server.address, tls_args=(client_context, "localhost")) as assoc:
+                assoc.send_c_echo()
+    caplog.clear()
+    assert replayed(replay(capture)) == []
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{capture}: 1 connection is encrypted by TLS and cannot be read (to 127.0.0.1:{server.address[1]}); "
+        "if DICOM is inside, record it at one of its ends instead"
+    ]
 
 
 def test_a_capture_and_a_recording_of_the_same_session_agree(tmp_path: Path):

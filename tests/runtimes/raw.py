@@ -5,6 +5,7 @@ import os
 import queue
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -373,6 +374,20 @@ def resident() -> int:
     gc.collect()
     with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def keeps_nothing_of(count: int) -> Generator[None]:
+    """What is done so many times in the block leaves nothing behind each time: not an object, not a number.
+
+    That says more than the memory of the process, in which some bytes each time are lost in what is free anyway.
+    """
+    gc.collect()
+    before = sys.getallocatedblocks()
+    yield
+    gc.collect()
+    left = sys.getallocatedblocks() - before
+    assert left < count / 5, f"{left} blocks are left of {count} times"
 
 
 @contextmanager

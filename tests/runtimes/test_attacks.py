@@ -10,6 +10,8 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,18 @@ from rxdicom import (
     AssociationRejected,
     AssociationReleased,
     ConnectionFailed,
+    DatasetError,
     NoAcceptedContext,
     PeerProtocolError,
     RxDicomError,
     TimedOut,
+    build_context,
     evt,
 )
 from rxdicom.events.bindings import EventHandler
 from rxdicom.events.datasets import encode, file_head
 from rxdicom.events.records import Aborted, CEcho, CStore, DataReceived, Rejected, Released
-from rxdicom.wire.dimse import Command, encode_command_set, message
+from rxdicom.wire.dimse import Command, Message, encode_command_set, message
 from rxdicom.wire.items import PresentationContextRQ, SOPClassCommonExtended, item
 from rxdicom.wire.pdu import (
     HEADER,
@@ -46,6 +50,7 @@ from rxdicom.wire.pdu import (
     encode_pdu,
 )
 from rxdicom.wire.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
+from tests.runtimes import queries
 from tests.runtimes.raw import (
     COMMAND,
     CT,
@@ -67,6 +72,7 @@ from tests.runtimes.raw import (
     echo_rsp,
     entity,
     grows_at_most,
+    keeps_nothing_of,
     nothing_left,
     p_data,
     pdus,
@@ -163,7 +169,7 @@ def test_pdu_lengths_that_cannot_be(pdu_type: int) -> None:
 @pytest.mark.parametrize("pdu_type", range(1, 8))
 def test_pdu_lengths_that_cannot_be_from_an_acceptor(pdu_type: int) -> None:
     with nothing_left(), grows_at_most(8 * MEBIBYTE):
-        for length in (1, 3, 524289, (1 << 32) - 1):
+        for length in (1, 3, 524289, 1 << 31, (1 << 32) - 1):
 
             def instead_of_an_answer(raw: Raw, length: int = length) -> None:
                 raw.pdu()
@@ -218,6 +224,52 @@ def test_truncated_requests() -> None:
             with connect(attacked.server) as raw:
                 raw.send(whole[:cut])
             assert attacked.end(SOON) is None
+
+
+def test_truncated_answers() -> None:
+    """The end of the stream before the end of the A-ASSOCIATE-AC, or of a response."""
+
+    def in_the_answer(raw: Raw, part: float) -> None:
+        asked = raw.pdu()
+        assert isinstance(asked, AssociateRQ)
+        whole = encode_pdu(accepting(asked))
+        raw.send(whole[: int(len(whole) * part)])
+
+    def in_the_response(raw: Raw, part: float) -> None:
+        raw.accept()
+        whole = echo_rsp(raw.message())
+        raw.send(whole[: int(len(whole) * part)])
+
+    with nothing_left():
+        for script in (in_the_answer, in_the_response):
+            for part in (0, 0.02, 0.5, 0.99):
+                before = time.monotonic()
+                with scripted(partial(script, part=part)) as address, pytest.raises(AssociationAborted) as caught:
+                    entity().associate(*address).send_c_echo()
+                assert (caught.value.source, caught.value.by) == (2, "transport")
+                assert time.monotonic() - before < SOON
+
+
+def test_item_lengths_that_lie_from_an_acceptor() -> None:
+    """Understood, or aborted: the caller knows at once, and so does the peer."""
+    whole = encode_pdu(accepting(request()))
+    fields = list(length_fields(whole, 6 + 68, len(whole)))
+    assert len(fields) == 8
+    with nothing_left():
+        for at in fields:
+            (right,) = struct.unpack_from(">H", whole, at)
+            for wrong in (0, right - 1, right + 1, 0xFFFF):
+                answer = whole[:at] + struct.pack(">H", wrong) + whole[at + 2 :]
+
+                def script(raw: Raw, answer: bytes = answer) -> None:
+                    raw.pdu()
+                    raw.send(answer)
+                    assert isinstance(raw.pdu(), ReleaseRQ | Abort)
+
+                before = time.monotonic()
+                with scripted(script) as address, suppress(AssociationAborted, NoAcceptedContext):
+                    entity(timeouts={"release": 0}).associate(*address).abort()
+                assert time.monotonic() - before < SOON
 
 
 def test_truncated_stores(tmp_path: Path) -> None:
@@ -590,6 +642,39 @@ def test_an_endless_dataset(tmp_path: Path) -> None:
         assert list(spool.iterdir()) == store.everything() == []
 
 
+def test_an_endless_response(tmp_path: Path) -> None:
+    """As SCU too: beyond the limit an error, and C-CANCEL; beyond twice the limit the end. Memory stays flat."""
+    fragment = p_data(pdv(DATA, bytes(16_000)))
+
+    def pending(asked: Message) -> bytes:
+        elements = {"CommandField": 0x8020, "CommandDataSetType": 1, "Status": 0xFF00}
+        command = encode_command_set({**elements, "MessageIDBeingRespondedTo": asked.MessageID})
+        return p_data(pdv(COMMAND | LAST, command))
+
+    def script(raw: Raw) -> None:
+        raw.accept()
+        asked = raw.message()
+        raw.send(pending(asked), fragment * 90, p_data(pdv(DATA | LAST, b"")))
+        assert raw.message().kind is Command.C_CANCEL_RQ
+        raw.send(queries.answer_to(asked, 0xFE00))
+        raw.send(pending(raw.message()), fragment * 126)
+        assert raw.aborted() == (2, 0)
+
+    ae = entity(limits={"dataset": 1_000_000, "memory": 50_000})
+    ae.spool_folder = str(tmp_path)
+    contexts = [build_context(uid, IMPLICIT_VR_LITTLE_ENDIAN) for uid in (VERIFICATION, queries.FIND)]
+    with nothing_left(), scripted(script) as address, grows_at_most(4 * MEBIBYTE):
+        assoc = ae.associate(*address, contexts)
+        with pytest.raises(DatasetError, match="limit of 1000000 bytes"):
+            list(assoc.send_c_find(queries.query(), queries.FIND))
+        assert assoc.is_established
+        assert not list(tmp_path.iterdir())
+        with pytest.raises(AssociationAborted) as caught:
+            list(assoc.send_c_find(queries.query(), queries.FIND))
+        assert (caught.value.source, caught.value.reason, caught.value.by) == (2, 0, "local")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_huge_dataset_takes_no_memory(tmp_path: Path) -> None:
     """It is spooled; when its sender aborts nothing is left of it."""
     store, spool = Store(tmp_path / "store"), tmp_path / "spool"
@@ -663,8 +748,8 @@ def test_probes_leave_nothing() -> None:
 
     with victim() as attacked:
         probe(attacked, 1000)
-        with grows_at_most(2 * MEBIBYTE):
-            probe(attacked, 4000)
+        with grows_at_most(2 * MEBIBYTE), keeps_nothing_of(3000):
+            probe(attacked, 3000)
 
 
 def test_refused_requests_leave_nothing() -> None:
@@ -679,7 +764,7 @@ def test_refused_requests_leave_nothing() -> None:
 
     with victim() as attacked:
         refuse(attacked, 300)
-        with grows_at_most(2 * MEBIBYTE):
+        with grows_at_most(2 * MEBIBYTE), keeps_nothing_of(1500):
             refuse(attacked, 1500)
 
 

@@ -1097,11 +1097,6 @@ def test_identities_that_are_refused(items: tuple[UserIdentity, ...], caplog: py
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Certificates that nobody here has signed, for another host."""
     return Certificates(tmp_path_factory.mktemp("strangers"), "stranger")

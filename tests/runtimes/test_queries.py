@@ -378,6 +378,7 @@ def test_get(ae: AE) -> None:
         read(MR).SOPInstanceUID,
     ]
     assert stored[0].calling_ae_title == "ANY-SCP"
+    assert [event.message_id for event in stored] == [1, 2]
 
 
 @pytest.mark.parametrize(("status", "final"), [(0xA700, 0xA702), (0xB000, 0xB000)])
@@ -425,6 +426,7 @@ def test_move(ae: AE) -> None:
         (0x0000, (None, 2, 0, 0)),
     ]
     assert len(connected) == 1
+    assert [event.message_id for event in stored] == [1, 2]
     assert {event.request.MoveOriginatorApplicationEntityTitle for event in stored} == {"QR"}
     assert {event.request.MoveOriginatorMessageID for event in stored} == {42}
     assert {event.assoc.acceptor.ae_title for event in stored} == {"DEST"}

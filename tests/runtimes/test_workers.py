@@ -186,8 +186,7 @@ def test_what_cannot_be_passed_on_is_made_in_the_worker(tmp_path: Path) -> None:
             assert assoc.send_c_echo().ErrorComment == "WORKERS"
 
 
-def test_tls(tmp_path: Path) -> None:
-    certificates = Certificates(tmp_path)
+def test_tls(certificates: Certificates) -> None:
     make = duties.ServerContext(str(certificates.certificate), str(certificates.key))
     ae = entity()
     client = ssl.create_default_context(cafile=str(certificates.certificate))

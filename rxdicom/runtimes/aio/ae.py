@@ -18,14 +18,18 @@ from rxdicom.runtimes.aio.association import Association
 from rxdicom.runtimes.aio.connection import BUFFER_SIZE
 from rxdicom.runtimes.aio.dialing import Dialing, TLSArguments
 from rxdicom.runtimes.aio.server import AssociationServer
+from rxdicom.runtimes.aio.spreading import Delivery
 from rxdicom.runtimes.aio.workers import MOST_WORKERS, Workers
 from rxdicom.runtimes.association import Setup
 from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
+from rxdicom.runtimes.instances import batch_of
+from rxdicom.runtimes.spreading import items_for
 from rxdicom.wire.items import UserItem
 from rxdicom.wire.pdu import AssociateRQ
 
 if TYPE_CHECKING:
     from rxdicom.events.streams import EventStreams
+    from rxdicom.runtimes.instances import Batch
 
 
 class AE(Entity):
@@ -157,6 +161,47 @@ class AE(Entity):
         request = self.make_request(ae_title, contexts, max_pdu, ext_neg, calling_ae_title)
         return await self._make(request, addr, port, bind_address, tls_args, evt_handlers or ())
 
+    def send(
+        self,
+        addr: str,
+        port: int,
+        paths: "Batch",
+        associations: int = 1,
+        *,
+        window: int = 1,
+        ae_title: str = ANY_SCP,
+        max_pdu: int | None = None,
+        ext_neg: Iterable[Builder | UserItem] | None = None,
+        bind_address: tuple[str, int] | None = None,
+        tls_args: TLSArguments | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+    ) -> Delivery:
+        """Store a batch at a peer, over up to so many ``associations`` at a time (C-STORE, PS3.7 §9.1.1).
+
+        ``paths`` are files, folders (everything below them) and datasets, mixed as they come; an iterator is asked for
+        some of them ahead, at most 1024 files or 128 datasets, in a thread. The presentation contexts are those that
+        its next instances need, and one without compression for each SOP class unless :attr:`convert_datasets` is off;
+        where they do not fit the next instance, or are more than 128, an association is released and another one
+        opened. ``window`` is the number of requests that each association is to have outstanding (PS3.7 D.3.3.3), if
+        the peer allows it. The others are those of :meth:`associate`.
+
+        Gives a :class:`~rxdicom.runtimes.batches.Sent` for each object as it becomes known, to be iterated or piped,
+        which starts to send; ``.totals`` counts them. One that cannot be sent, or is refused, does not stop the rest;
+        nor does the loss of an association: see :class:`~rxdicom.runtimes.aio.spreading.Delivery`. What lies in a
+        folder and does not claim to be DICOM is left out without a word.
+
+        Raises :class:`~rxdicom.errors.ArgumentError`. Iterating raises what awaiting :meth:`associate` raises, if there
+        never is an association, and what ``paths`` raises, after what came before.
+        """
+        items = items_for(associations, window, ext_neg)
+        handlers = list(evt_handlers or ())
+
+        def make(contexts: Sequence[PresentationContext]) -> Association:
+            return self.associate(addr, port, contexts, ae_title, max_pdu, items, bind_address, tls_args, handlers)
+
+        batch = batch_of(paths)
+        return Delivery(make, batch, associations, convert=self.convert_datasets, workers=self._workers)
+
     # ---- as acceptor
 
     def start_server(
@@ -203,7 +248,18 @@ class AE(Entity):
     """The same, by the name that it has where :meth:`start_server` starts at once."""
 
     async def shutdown(self) -> None:
-        """Shut all servers down, abort all associations, wait until they are over, and end the threads."""
+        """Shut all servers down, abort all associations, wait until they are over, and end the threads.
+
+        A plain handler that still runs has ``timeouts.release`` seconds from now. After that it is left alone, and what
+        it has not saved of a received dataset that lies on disk is removed.
+        """
+        loop = asyncio.get_running_loop()
+        seconds = self.timeouts.release
+        deadline = None if seconds is None else loop.time() + seconds
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - loop.time())
+
         servers, self._servers = self._servers, WeakSet[AssociationServer]()
         for server in servers:
             await server.shutdown()
@@ -212,8 +268,8 @@ class AE(Entity):
             association.abort()
             association.interrupt()
         for association in associations:
-            await association.join(self.timeouts.release)
-        self._workers.stop()
+            await association.join(left())
+        await self._workers.shutdown(left())
 
     async def __aenter__(self) -> "AE":
         return self

@@ -239,7 +239,7 @@ class Association(AssociationState, Requests):
     # ---- the owner of the connection
 
     def watched(self) -> int:
-        return self._publisher.mask
+        return self._publisher.mask()
 
     def publish(self, produced: list[Produced]) -> bool:
         for notice, values in produced:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from rxdicom.runtimes.aio.workers import OVER
 from rxdicom.runtimes.files import forget
 from rxdicom.wire.dimse import Message
 
@@ -91,7 +92,7 @@ class Inbox:
         """The association is over: tasks are cancelled, but for those spared; what was not begun is dropped."""
         for task in (*self._running, *self._beside):
             if task not in spared:
-                task.cancel()
+                task.cancel(OVER)
         while self._waiting:
             forget(self._waiting.popleft().data)
         self._last = None

@@ -109,7 +109,7 @@ class Performer:
         self._workers = workers
         self._dial = dial
         self._requested = requested
-        self._provider = Provider(assoc)
+        self._provider: Provider[LoopPerformance] = Provider(assoc)
         self.inbox = Inbox(lambda: protocol.negotiated.performed, self._perform, connection.look)
 
     def cancel(self, request: Message) -> None:

@@ -17,7 +17,7 @@ from rxdicom.events.hub import forbid_in_observer, in_observer
 from rxdicom.log import concerning
 from rxdicom.protocol.fsm import State
 from rxdicom.protocol.notices import Notice, Produced
-from rxdicom.runtimes.association import NOWHERE, AssociationState, Setup
+from rxdicom.runtimes.association import NOWHERE, REACTIONS, AssociationState, Setup
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.inbox import Inbox
@@ -54,9 +54,13 @@ class Association(AssociationState, Requests):
         self._connect = connect
         self._answer = answer
         self._on_over = on_over
+        self.watched = self._publisher.mask
         self._connection = Connection(self._protocol, self, setup.timeouts, f"rxdicom-{setup.name}")
         Requests.__init__(self, self._protocol, self._connection, setup.timeouts, convert=setup.convert)
-        self._inbox = Inbox(f"rxdicom-{setup.name}", self._performed, self._connection.wake_reader)
+        self._inbox = Inbox(f"rxdicom-{setup.name}", self._connection.wake_reader)
+        # What the connection asks of its owner is answered by its parts.
+        self.is_alone, self.next_deadline = self._operations.is_alone, self._operations.next_deadline
+        self.work = self._inbox.work
         # Made, and its modules loaded, when the peer asks for something.
         self._performer: Performer | None = None
         self._transport: Transport | None = None
@@ -151,6 +155,7 @@ class Association(AssociationState, Requests):
         self._connection.start(transport, begin)
 
     def _publish_now(self, produced: list[Produced]) -> None:
+        self._protocol.watched = self.watched()
         self.publish(produced)
         self.deliver()
 
@@ -240,16 +245,15 @@ class Association(AssociationState, Requests):
 
     # ---- the owner of the connection
 
-    def watched(self) -> int:
-        return self._publisher.mask
-
     def publish(self, produced: list[Produced]) -> bool:
+        watched, seen = self._protocol.watched, False
         for notice, values in produced:
-            if notice is Notice.DIMSE_RECV:
-                self._note_message(*values)
-            else:
-                self._note(notice, values)
-        return self._publisher.publish_all(produced)
+            react = _NOTED.get(notice)
+            if react is not None:
+                react(self, *values)
+            if watched >> notice & 1:
+                seen = self._publisher.publish(notice, values) or seen
+        return seen
 
     def deliver(self, *, may_wait: bool = True) -> None:
         seconds = self._setup.timeouts.observer if may_wait and not self._gave_up else 0.0
@@ -262,15 +266,6 @@ class Association(AssociationState, Requests):
             act = _ACTIONS.get(notice)
             if act is not None:
                 act(self, *values)
-
-    def work(self) -> None:
-        self._inbox.work()
-
-    def is_alone(self) -> bool:
-        return self._operations.is_alone()
-
-    def next_deadline(self) -> float | None:
-        return self._operations.next_deadline()
 
     def handle_timeout(self, now: float) -> None:
         if self._operations.end_overdue(now):
@@ -292,17 +287,18 @@ class Association(AssociationState, Requests):
         self.deliver()
 
     def _received(self, message: Message) -> None:
-        if message.is_response:
+        field = message.command["CommandField"]
+        if field & 0x8000:
             if not self._operations.complete(message):
                 self._log.warning("a response to message %s, which is not outstanding", message)
                 forget(message.data)
-        elif message.kind is Command.C_CANCEL_RQ:
-            self._provider().cancel(message)
-        elif self._inbox.admits(reader=self._connection.in_reader):
-            provider = self._provider()
-            provider.expect(message)
-            self._inbox.put(partial(provider.perform, message))
-        else:
+            return
+        provider = self._performer or self._provider()
+        if field == Command.C_CANCEL_RQ:
+            provider.cancel(message)
+            return
+        provider.expect(message)
+        if not self._inbox.put(partial(provider.perform, message), reader=self._connection.in_reader):
             forget(message.data)
             self.abandon("the peer sent more requests than its window allows")
 
@@ -321,9 +317,6 @@ class Association(AssociationState, Requests):
                 self._inbox.finish,
             )
         return self._performer
-
-    def _performed(self) -> int:
-        return self._protocol.negotiated.performed
 
     def _sent(self, message: Message) -> None:
         self._operations.sent(message)
@@ -364,8 +357,12 @@ class Association(AssociationState, Requests):
 
     # ---- what the notices mean for the state that users see
 
+    def _on_established(self) -> None:
+        super()._on_established()
+        self._inbox.window = self._protocol.negotiated.performed
+
     def _note_message(self, message: Message) -> None:
-        if message.is_response:
+        if message.command["CommandField"] & 0x8000:
             self._operations.arrived(message)
 
     def _why_aborted(self, source: int, reason: int, by: str, cause: str) -> Exception:
@@ -387,6 +384,13 @@ class Association(AssociationState, Requests):
     def _on_warning(self, text: str) -> None:
         self._log.warning("%s", text)
 
+
+_NOTED: dict[Notice, Callable[..., None]] = {
+    **REACTIONS,
+    Notice.ESTABLISHED: Association._on_established,  # pyright: ignore[reportPrivateUsage]
+    Notice.DIMSE_RECV: Association._note_message,  # pyright: ignore[reportPrivateUsage]
+}
+"""What a notice changes at once, before its observers see it."""
 
 _ACTIONS: dict[Notice, Callable[..., None]] = {
     Notice.DIMSE_RECV: Association._received,  # pyright: ignore[reportPrivateUsage]

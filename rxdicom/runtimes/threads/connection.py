@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol as Interface
 
 from rxdicom.errors import RxDicomError, TimedOut
@@ -99,7 +98,7 @@ class Connection:
         """Why the connection ended, if it was not closed in order."""
         # ---- writing
         self._write_turn = threading.Lock()
-        self._pending: memoryview | None = None
+        self._pending: bytes | memoryview | None = None
         self._blocked_until: float | None = None
         # A run could not be written, and nobody waits until it can: the reader goes on with it.
         self._left_to_reader = False
@@ -114,11 +113,15 @@ class Connection:
         # Not so at first: after the TLS handshake the engine may hold what the peer sent right behind it.
         self._drained = False
         self._armed: float | None = None
+        # Something has come and nothing has left since, with which its acknowledgement could go along.
+        self._ack_due = False
         self._postponed: deque[Step] = deque()
         # ---- a caller that reads
         self._leader = 0
         self._leader_waits: Waiting | None = None
         self._left_until = 0.0
+        # The reader waits until the caller that reads does so no more.
+        self._parked = False
         self._broken: Exception | None = None
 
     def start(self, transport: Transport, first_step: Callable[[], None]) -> None:
@@ -162,9 +165,34 @@ class Connection:
         With ``may_wait`` the caller waits while the peer is slow to read, or an observer is busy; otherwise the reader,
         or who has called that observer, goes on with it.
         """
-        with self._lock:
-            taken = self._take(step)
-        self._follow(*taken, may_wait=may_wait and not self.in_reader, patient=may_wait)
+        protocol, transport, owner = self._protocol, self._transport, self._owner
+        # Who can have the write turn now writes without a second look at the protocol.
+        has_turn = transport is not None and self._write_turn.acquire(blocking=False)
+        done = True
+        try:
+            with self._lock:
+                protocol.watched = owner.watched()
+                now = time.monotonic()
+                produced = step(now)
+                if has_turn and self._pending is None and protocol.outgoing:
+                    self._pending, more = protocol.data_to_send(now)
+                    produced += more
+                seen = owner.publish(produced) if produced else False
+                deadline = protocol.next_deadline()
+                earlier = deadline is not None and (self._armed is None or deadline < self._armed)
+            if has_turn and transport is not None and self._pending is not None:
+                done = self._write_pending(transport, may_wait)
+        finally:
+            if has_turn:
+                self._write_turn.release()
+        if produced:
+            self._settle(produced, seen, may_wait)
+        if not done:
+            self.wake_reader()
+        elif protocol.outgoing or protocol.sending is not None or self._pending is not None:
+            self.flush(may_wait=may_wait, patient=may_wait)
+        if earlier or protocol.closing:
+            self.wake_reader()
 
     def perform_soon(self, step: Step) -> None:
         """Take one protocol step now if nobody is at another, else have the reader take it. It waits for nothing.
@@ -175,35 +203,24 @@ class Connection:
             self.postpone(step)
             return
         try:
-            taken = self._take(step)
+            self._protocol.watched = self._owner.watched()
+            produced = step(time.monotonic())
+            seen = self._owner.publish(produced)
         finally:
             self._lock.release()
-        self._follow(*taken, may_wait=False, patient=False)
+        self.flush(may_wait=False, patient=False)
+        self._settle(produced, seen, False)
+        self.wake_reader()
 
     def postpone(self, step: Step) -> None:
         """Have the reader take one protocol step; this takes no lock and waits for nothing."""
         self._postponed.append(step)
         self.wake_reader()
 
-    def _take(self, step: Step) -> tuple[list[Produced], bool, bool]:
-        """Under the state lock: what the step produced, whether to be seen, and whether a deadline came closer."""
-        self._protocol.watched = self._owner.watched()
-        produced = step(time.monotonic())
-        seen = bool(produced) and self._owner.publish(produced)
-        deadline = self._protocol.next_deadline()
-        return produced, seen, deadline is not None and (self._armed is None or deadline < self._armed)
-
-    def _follow(self, produced: list[Produced], seen: bool, earlier: bool, *, may_wait: bool, patient: bool) -> None:
-        self.flush(may_wait=may_wait, patient=patient)
-        self._settle(produced, seen, patient=patient)
-        if earlier or self._protocol.closing:
-            self.wake_reader()
-
-    def _settle(self, produced: list[Produced], seen: bool, *, patient: bool = True) -> None:
+    def _settle(self, produced: list[Produced], seen: bool, patient: bool) -> None:
         if seen:
             self._owner.deliver(may_wait=patient)
-        if produced:
-            self._owner.handle(produced)
+        self._owner.handle(produced)
 
     def wake_reader(self) -> None:
         """Have the reader look again at what it waits for, the socket among it."""
@@ -213,9 +230,11 @@ class Connection:
 
     def wake(self, thread: int) -> None:
         """Have a thread that waits here for a response look again."""
+        if thread == threading.get_ident():
+            return
         if thread == self._reader_id:
             self.wake_reader()
-        elif thread == self._leader and self._leader_waits is not None and not self.in_leader:
+        elif thread == self._leader and self._leader_waits is not None:
             self._leader_waits.wake()
 
     # ---- writing
@@ -223,56 +242,66 @@ class Connection:
     def flush(self, *, may_wait: bool, patient: bool = True) -> None:
         """Write what there is, unless another thread is writing: then that one writes this too.
 
-        ``may_wait`` for the peer, and for who is writing; ``patient`` with observers.
+        ``may_wait`` for the peer, and for who is writing, which the reader never does; ``patient`` with observers.
         """
-        transport = self._transport
-        while transport is not None and (self._protocol.wants_to_send or self._pending is not None):
-            if not self._take_write_turn(may_wait):
+        transport, protocol = self._transport, self._protocol
+        while transport is not None and (protocol.wants_to_send or self._pending is not None):
+            if not self._write_turn.acquire(blocking=False) and not self._await_write_turn(may_wait):
                 return
+            self._behind = 0
             try:
                 done, produced, seen = self._write(transport, may_wait)
             finally:
                 self._write_turn.release()
-            self._settle(produced, seen, patient=patient)
+            if produced:
+                self._settle(produced, seen, patient)
             if not done:
                 self.wake_reader()
                 return
 
-    def _take_write_turn(self, may_wait: bool) -> bool:
-        """Take the write turn. The reader waits for it only once too many of its answers wait already."""
-        if self._write_turn.acquire(blocking=False):
-            self._behind = 0
-            return True
-        if may_wait:
-            return self._write_turn.acquire()
+    def _await_write_turn(self, may_wait: bool) -> bool:
+        """Another thread writes. The reader waits for its turn only once too many of its answers wait already."""
         if not self.in_reader:
-            return False
+            return may_wait and self._write_turn.acquire()
         self._behind += 1
         return self._behind > _MOST_BEHIND and self._write_turn.acquire()
 
     def _write(self, transport: Transport, may_wait: bool) -> tuple[bool, list[Produced], bool]:
         """Write until there is no more, or something to tell, or (False) the peer reads no more."""
+        protocol = self._protocol
         produced: list[Produced] = []
         seen = False
         while True:
             if self._pending is None:
                 with self._lock:
-                    self._protocol.watched = self._owner.watched()
-                    data, produced = self._protocol.data_to_send(time.monotonic())
-                    seen = bool(produced) and self._owner.publish(produced)
-                if data is None:
+                    protocol.watched = self._owner.watched()
+                    self._pending, produced = protocol.data_to_send(time.monotonic())
+                    seen = self._owner.publish(produced) if produced else False
+                if self._pending is None:
                     return True, produced, seen
-                self._pending = memoryview(data)
-            try:
-                if not self._write_pending(transport, self._pending, may_wait):
-                    return False, produced, seen
-            except (OSError, RxDicomError) as error:
-                self._give_up(transport, error)
-                return True, produced, seen
-            if produced or not self._protocol.wants_to_send:
+            if not self._write_pending(transport, may_wait):
+                return False, produced, seen
+            if produced or not protocol.wants_to_send:
                 return True, produced, seen
 
-    def _write_pending(self, transport: Transport, pending: memoryview, may_wait: bool) -> bool:
+    def _write_pending(self, transport: Transport, may_wait: bool) -> bool:
+        """Write what is pending. False if the peer reads no more: the reader goes on with it."""
+        data = self._pending
+        assert data is not None
+        try:
+            sent = transport.send(data)
+            if sent != len(data) or transport.holds_back:
+                return self._write_rest(transport, memoryview(data)[sent or 0 :], may_wait)
+        except (OSError, RxDicomError) as error:
+            self._give_up(transport, error)
+            return True
+        self._pending = self._blocked_until = None
+        self._left_to_reader = self._ack_due = False
+        return True
+
+    def _write_rest(self, transport: Transport, pending: memoryview, may_wait: bool) -> bool:
+        """What the transport did not take at once. Whether all of it has left."""
+        may_wait = may_wait and not self.in_reader
         while True:
             sent = transport.send(pending) if len(pending) else (0 if transport.flush() else None)
             if sent is None:
@@ -285,7 +314,7 @@ class Connection:
                 wait(transport.fileno(), select.POLLOUT, self._blocked_until, "write")
             elif sent == len(pending) and transport.flush():
                 self._pending = self._blocked_until = None
-                self._left_to_reader = False
+                self._left_to_reader = self._ack_due = False
                 return True
             else:
                 pending = pending[sent:]
@@ -306,7 +335,7 @@ class Connection:
         try:
             first_step()
             self._owner.work()
-            while not self._is_over():
+            while not ((self._protocol.closing or self._protocol.timed_out is not None) and self._is_over()):
                 self.pump(None)
                 self._owner.work()
         except (RxDicomError, OSError) as error:
@@ -315,11 +344,10 @@ class Connection:
             self._end(transport)
 
     def _is_over(self) -> bool:
-        if not self._protocol.closing and self._protocol.timed_out is None:
-            return False
-        # The peer has had its time, or does not read what still should leave; or everything has left.
+        """Whether the peer has had its time, or does not read what still should leave; or everything has left."""
         late = self._protocol.timed_out is not None or self._blocked_until is not None
-        return late or (not self._protocol.wants_to_send and self._pending is None)
+        with self._lock:
+            return late or (not self._protocol.wants_to_send and self._pending is None)
 
     def pump(self, deadline: float | None) -> None:
         """Receive once, or wait for something to receive, or for a deadline. Only the reader calls this.
@@ -332,35 +360,68 @@ class Connection:
             raise self._broken
         while self._postponed:
             self.perform(self._postponed.popleft(), may_wait=False)
-        if self._drained or self._left_to_reader:
-            self._drained = False
+        if self._left_to_reader:
             # Who does not read the answers is not read from: they would pile up.
-            self._wait(transport, select.POLLOUT if self._left_to_reader else select.POLLIN, deadline)
-        elif time.monotonic() < self._left_until or not self._read_turn.acquire(blocking=False):
-            self._wait(transport, 0, _earliest(deadline, time.monotonic() + _LEFT_TO_CALLERS))
-        else:
+            self._drained = False
+            self._wait(transport, select.POLLOUT, deadline)
+            return
+        if self._drained:
+            self._drained = False
+            if not self._wait(transport, select.POLLIN, deadline):
+                return
+        if self._left_until and time.monotonic() < self._left_until:
+            self._wait(transport, 0, self._left_until if deadline is None else min(deadline, self._left_until))
+        elif self._read_turn.acquire(blocking=False):
             try:
                 self._receive(transport)
             finally:
                 self._read_turn.release()
+        else:
+            self._park(transport, deadline)
+
+    def _park(self, transport: Transport, deadline: float | None) -> None:
+        """A caller reads: wait until it does so no more."""
+        self._parked = True
+        if self._read_turn.acquire(blocking=False):
+            # It has gone before it could see that.
+            self._read_turn.release()
+        else:
+            self._wait(transport, 0, deadline)
+        self._parked = False
 
     def _receive(self, transport: Transport) -> None:
         """With the read turn: receive what there is, and act on it."""
-        count = transport.receive_into(self._buffer)
+        buffer = self._buffer
+        count = transport.receive_into(buffer)
         if count is None:
             self._drained = True
             return
         if count == 0:
             raise ConnectionResetError("")
-        data = self._buffer[:count]
-        self._drained = transport.is_drained_by(count, self._buffer)
-        largest = BUFFER_SIZE if self._protocol.is_associated else _UNASSOCIATED_BUFFER
-        if count == len(self._buffer) < largest:
+        self._drained = count < len(buffer) and transport.gives_all
+        protocol = self._protocol
+        largest = BUFFER_SIZE if protocol.is_associated else _UNASSOCIATED_BUFFER
+        if count == len(buffer) < largest:
             # Only who receives much has a large buffer: a thousand connections without association have small ones.
             self._buffer = memoryview(bytearray(min(largest, _LARGER * count)))
+        self._ack_due = True
         with self._lock:
-            taken = self._take(partial(self._received, data))
-        self._follow(*taken, may_wait=False, patient=True)
+            protocol.watched = self._owner.watched()
+            now = time.monotonic()
+            produced = protocol.receive_data(buffer[:count], now)
+            deadline = protocol.next_deadline()
+            if deadline is not None and now >= deadline:
+                # A peer that never pauses must not escape its deadline.
+                produced += protocol.handle_timeout(now)
+                deadline = protocol.next_deadline()
+            seen = self._owner.publish(produced) if produced else False
+            earlier = deadline is not None and (self._armed is None or deadline < self._armed)
+        if protocol.outgoing or self._pending is not None:
+            self.flush(may_wait=False)
+        if produced:
+            self._settle(produced, seen, True)
+        if earlier or protocol.closing:
+            self.wake_reader()
         if not self._drained:
             # A peer that never pauses must not escape those deadlines either that nobody waits for.
             self._keep_time(time.monotonic(), self._owner.next_deadline())
@@ -369,36 +430,36 @@ class Connection:
         if deadline is not None and now >= deadline:
             self._owner.handle_timeout(now)
 
-    def _received(self, data: memoryview, now: float) -> list[Produced]:
-        produced = self._protocol.receive_data(data, now)
-        deadline = self._protocol.next_deadline()
-        # A peer that never pauses must not escape its deadline either.
-        return produced if deadline is None or now < deadline else produced + self._protocol.handle_timeout(now)
-
-    def _wait(self, transport: Transport, events: int, deadline: float | None) -> None:
+    def _wait(self, transport: Transport, events: int, deadline: float | None) -> bool:
+        """Whether the socket is ready. Deadlines are acted on."""
         with self._lock:
-            self._armed = _earliest(
-                self._protocol.next_deadline(), self._owner.next_deadline(), self._blocked_until, deadline
-            )
-        if events:
+            armed = self._protocol.next_deadline()
+            for each in (self._owner.next_deadline(), self._blocked_until, deadline):
+                if each is not None and (armed is None or each < armed):
+                    armed = each
+            self._armed = armed
+        if events and self._ack_due:
+            self._ack_due = False
             transport.expect_data()
-        if self._reader_waits is not None:
-            self._reader_waits.wait(transport.fileno(), events, self._armed)
+        waits = self._reader_waits
+        ready = waits is not None and waits.wait(transport.fileno(), events, armed)
         now = time.monotonic()
         if self._blocked_until is not None and now >= self._blocked_until:
             raise TimedOut("write", self._timeouts.write)
         if self._left_to_reader:
             self.flush(may_wait=False)
-        if self._armed is not None and now >= self._armed:
+        if armed is not None and now >= armed:
             self._owner.handle_timeout(now)
             self.perform(self._protocol.handle_timeout)
+        return ready
 
     # ---- a caller that reads
 
     def claim(self) -> None:
         """The current thread sends a request and is going to :meth:`lead`: the reader is not to be there before it."""
-        if not self.in_reader and self._owner.is_alone():
-            self._left_until = time.monotonic() + _LEFT_TO_CALLERS
+        now = time.monotonic()
+        if self._left_until < now + _LEFT_TO_CALLERS / 2 and not self.in_reader and self._owner.is_alone():
+            self._left_until = now + _LEFT_TO_CALLERS
 
     def lead(self, waiter: Waiter, deadline: float | None) -> bool:
         """Read until ``waiter`` is ready, or ``deadline``, or :meth:`wake`; False if another thread reads already.
@@ -417,7 +478,9 @@ class Connection:
             while not waiter.is_ready:
                 if self._drained:
                     self._drained = False
-                    transport.expect_data()
+                    if self._ack_due:
+                        self._ack_due = False
+                        transport.expect_data()
                     if not self._leader_waits.wait(transport.fileno(), select.POLLIN, deadline):
                         break
                 self._receive(transport)
@@ -444,7 +507,7 @@ class Connection:
         finally:
             self._leader = 0
             self._read_turn.release()
-            if self._broken is not None:
+            if self._broken is not None or self._parked:
                 self.wake_reader()
 
     def limit_unsent(self, size: int | None) -> None:
@@ -460,6 +523,8 @@ class Connection:
         self._read_turn.release()
         if not alone:
             self.wake_reader()
+        elif self._parked and self._reader_waits is not None:
+            self._reader_waits.wake()
 
     # ---- the end
 
@@ -469,6 +534,7 @@ class Connection:
         transport.shutdown()
         self._pending = self._blocked_until = None
         with self._lock:
+            self._protocol.watched = self._owner.watched()
             produced = self._protocol.receive_eof(time.monotonic(), str(self.failure or ""))
             produced.append((Notice.CONN_CLOSE, (transport.address,)))
             self._owner.publish(produced)
@@ -482,7 +548,8 @@ class Connection:
         # Who keeps the association does not keep this.
         self._buffer = memoryview(b"")
         try:
-            self._settle(produced, True)
+            self._owner.deliver(may_wait=True)
+            self._owner.handle(produced)
             self._owner.work()
         finally:
             self._owner.lost()
@@ -497,11 +564,3 @@ class Connection:
 
 def _later(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
-
-
-def _earliest(*deadlines: float | None) -> float | None:
-    earliest = None
-    for each in deadlines:
-        if each is not None and (earliest is None or each < earliest):
-            earliest = each
-    return earliest

@@ -42,6 +42,13 @@ def _nowhere(message: Message) -> None:
 class Performance:
     """One request that is being performed. ``cancelled`` is set by the reader, and stays."""
 
+    cancelled = False
+    kind: Command | None = None
+    thread = 0
+    """The thread that performs it."""
+    _items: Iterator[Any] | None = None
+    _event: Any = None
+
     def __init__(
         self,
         handlers: Dispatcher,
@@ -49,16 +56,10 @@ class Performance:
         route: Route | None = None,
         open_route: Callable[[Open], Route] | None = None,
     ) -> None:
-        self.cancelled = False
-        self.request_kind: Command | None = None
-        self.thread: int | None = None
-        """The thread that performs it."""
         self._handlers = handlers
         self._send = send
         self._route = route
         self._open_route = open_route
-        self._items: Iterator[Any] | None = None
-        self._event: Any = None
 
     def is_cancelled(self) -> bool:
         """Whether C-CANCEL has come for this request, or its association is over."""
@@ -70,12 +71,13 @@ class Performance:
         try:
             effect = next(service)
             while True:
-                effect = service.send(self._reply(effect))
+                effect = service.send(self._call(effect.event) if type(effect) is Call else self._reply(effect))
         except StopIteration as stop:
             return stop.value
         finally:
             service.close()
-            self._close()
+            if self._items is not None or self._route is not None:
+                self._close()
 
     def _reply(self, effect: Effect) -> Reply:
         match effect:
@@ -132,7 +134,7 @@ class Performance:
             return Value(failed(instance, error))
 
     def _close(self) -> None:
-        close = getattr(self._items, "close", None)
+        close = None if self._items is None else getattr(self._items, "close", None)
         if close is not None:
             try:
                 close()

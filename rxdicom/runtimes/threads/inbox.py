@@ -18,13 +18,13 @@ _IDLE = 5.0
 class Inbox:
     """The work of one association. With a window of 1 the reader does it; otherwise threads that come and go.
 
-    ``wake_reader`` has the reader call :meth:`work`; ``window`` is the number of operations that the peer may have
-    outstanding, 0 for any.
+    ``wake_reader`` has the reader call :meth:`work`; ``window``, which is known when the association is established, is
+    the number of operations that the peer may have outstanding, 0 for any.
     """
 
-    def __init__(self, name: str, window: Callable[[], int], wake_reader: Callable[[], None]) -> None:
+    def __init__(self, name: str, wake_reader: Callable[[], None]) -> None:
         self._name = name
-        self._window = window
+        self.window = 1
         self._wake_reader = wake_reader
         self._waiting: deque[Work] = deque()
         self._last: Callable[[], None] | None = None
@@ -32,36 +32,41 @@ class Inbox:
         self._workers = 0
         self._idle = 0
         self._over = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     @property
     def is_pending(self) -> bool:
         """Whether the peer waits for the answer to something, beside what the reader is doing."""
-        return bool(self._waiting) or (self._running > 0 and self._window() != 1)
+        return bool(self._waiting) or (self._running > 0 and self.window != 1)
 
-    def admits(self, *, reader: bool) -> bool:
-        """Whether something can be put. The reader waits until it can: then it reads no more, and TCP slows the peer.
+    def put(self, work: Work, *, reader: bool) -> bool:
+        """Have this done after what came before, or beside it. False if there is too much already.
 
-        Not so where handlers run on the reader, or another thread reads to get its response. What one read brings to
-        an idle reader is admitted, however much it is.
+        The reader waits until there is room: then it reads no more, and TCP slows the peer. Not so where handlers run
+        on the reader, or another thread reads to get its response. What one read brings to an idle reader is admitted,
+        however much it is.
         """
-        window = self._window()
-        most = _MOST_WAITING + (window or MOST_WORKERS)
-        if window == 1 and reader and not self._running:
-            return True
-        if window != 1 and reader:
-            with self._changed:
-                while len(self._waiting) >= most and not self._over:
-                    self._changed.wait()
-        return len(self._waiting) < most
-
-    def put(self, work: Work) -> None:
-        """Have this done after what came before, or beside it."""
-        if self._window() == 1:
+        if self.window == 1:
+            if (self._running or not reader) and len(self._waiting) > _MOST_WAITING:
+                return False
             self._waiting.append(work)
-            self._wake_reader()
-            return
-        with self._changed:
+            if not reader:
+                self._wake_reader()
+            return True
+        if not self._await_room(_MOST_WAITING + (self.window or MOST_WORKERS), reader):
+            return False
+        self._put_beside(work)
+        return True
+
+    def _await_room(self, most: int, reader: bool) -> bool:
+        with self._lock:
+            while reader and len(self._waiting) >= most and not self._over:
+                self._changed.wait()
+            return len(self._waiting) < most
+
+    def _put_beside(self, work: Work) -> None:
+        with self._lock:
             self._waiting.append(work)
             self._changed.notify_all()
             wanted = self._idle < len(self._waiting) and self._workers < self._most
@@ -76,7 +81,7 @@ class Inbox:
     @property
     def _most(self) -> int:
         """How many operations may be performed side by side."""
-        return min(self._window() or MOST_WORKERS, MOST_WORKERS)
+        return min(self.window or MOST_WORKERS, MOST_WORKERS)
 
     def _start(self) -> bool:
         """Another worker. False if there is none, not even an earlier one."""
@@ -90,7 +95,7 @@ class Inbox:
 
     def put_last(self, work: Callable[[], None]) -> None:
         """Have this done once everything else is: at once, by the current thread, if there is nothing else."""
-        with self._changed:
+        with self._lock:
             if self._waiting or self._running:
                 self._last = work
                 return
@@ -98,14 +103,16 @@ class Inbox:
 
     def work(self) -> None:
         """Do what is waiting, as far as the window allows. The reader calls this; with a window of 1 it is its work."""
-        while self._waiting and not self._running and self._window() == 1:
+        while self._waiting and not self._running and self.window == 1:
             self._running = 1
-            self._do(self._waiting.popleft())
+            work = self._waiting.popleft()
+            if not work():
+                self.finish()
 
     def _serve(self) -> None:
         """What a thread does, as long as there is something to be done."""
         while True:
-            with self._changed:
+            with self._lock:
                 self._idle += 1
                 self._changed.wait_for(self._has_work, _IDLE)
                 self._idle -= 1
@@ -126,12 +133,12 @@ class Inbox:
 
     def finish(self) -> None:
         """Something that went on by itself is over."""
-        with self._changed:
+        with self._lock:
             self._running -= 1
             last = None
             if not (self._waiting or self._running):
                 last, self._last = self._last, None
-            elif self._window() != 1:
+            elif self.window != 1:
                 self._changed.notify_all()
                 if not self._workers:
                     self._start()
@@ -142,6 +149,6 @@ class Inbox:
 
     def stop(self) -> None:
         """The association is over: threads end when they are done."""
-        with self._changed:
+        with self._lock:
             self._over = True
             self._changed.notify_all()

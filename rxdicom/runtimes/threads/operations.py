@@ -10,13 +10,14 @@ from rxdicom.protocol.policy import Timeouts
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.responses import BOUND, LIMIT, Exchange, is_final
+from rxdicom.status import PENDING
 from rxdicom.wire.dimse import Command, Message
 
 
 class Operation:
     """One request that waits for its only response."""
 
-    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "message_id", "thread")
+    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "is_ready", "message_id", "thread")
 
     def __init__(self, kind: Command, message_id: int) -> None:
         self.message_id = message_id
@@ -26,20 +27,16 @@ class Operation:
         self.batch: Batch | None = None
         self.answer: Message | None = None
         self.error: Exception | None = None
+        self.is_ready = False
+        """Whether its caller need not wait any more: observers have seen the answer, or there is an error."""
         self.deadline: float | None = None
         """When the response is due; None until the request has left."""
-        # A bare lock is the fastest hand-off between two threads that there is.
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        # A bare lock is the fastest hand-off between two threads that there is; there is one only if it is needed.
+        self.gate: threading.Lock | None = None
 
     @property
     def is_over(self) -> bool:
-        return self.answer is not None or self.error is not None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether its caller need not wait any more."""
-        return self.answer is not None or self.error is not None
+        return self.is_ready
 
     is_attended = True
     """Whether a thread waits for it."""
@@ -51,28 +48,32 @@ class Operation:
 
     def await_news(self, seconds: float | None) -> None:
         """Wait until it is over, or ``seconds``, while another thread reads."""
-        self.gate.acquire(timeout=-1 if seconds is None else seconds)
+        gate = threading.Lock()
+        gate.acquire()
+        self.gate = gate
+        # Whoever ends it from now on sees the gate.
+        if not self.is_ready:
+            gate.acquire(timeout=-1 if seconds is None else seconds)
+        self.gate = None
 
     def accepts(self, answer: Message) -> bool:
         """Whether a response under its message ID can be its own."""
-        return answer.CommandField == self.expected and is_final(answer)
+        command = answer.command
+        return command["CommandField"] == self.expected and command["Status"] not in PENDING
 
     def arrived(self, answer: Message) -> None:
-        """Note that the response is there, whatever observers of it do before it is handed over."""
-        if not self.is_over:
+        """Note that the response is there: it counts, whatever happens while observers see it, before :meth:`end`."""
+        if not self.is_ready and self.answer is None:
             self.answer = answer
-
-    def complete(self, answer: Message) -> None:
-        """Let the caller have the response."""
-        del answer
-        self.end()
 
     def end(self, error: Exception | None = None) -> None:
         """Let the caller go on, with the response that has arrived, or with ``error``. Only the first call counts."""
-        if not self.is_over:
+        if not self.is_ready and self.answer is None:
             self.error = error
-        if self.gate.locked():
-            self.gate.release()
+        self.is_ready = True
+        gate = self.gate
+        if gate is not None and gate.locked():
+            gate.release()
         if self.batch is not None:
             self.batch.tell(self)
 
@@ -141,7 +142,9 @@ class Operations:
         self._timeouts = timeouts
         # Notified when a place in the window, or room for responses, has become free.
         # A finalizer may run while its thread holds this.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._sleepers = 0
         self._outstanding: dict[int, Operation | Exchange] = {}
         self._waiting = 0
         self._reader_waits = False
@@ -156,13 +159,22 @@ class Operations:
 
         Raises :class:`~rxdicom.errors.ArgumentError` for a message ID that is outstanding or no message ID.
         """
-        operation = Operation(kind, self.next_id(msg_id))
+        with self._lock:
+            message_id = self._last_id % 0xFFFF + 1
+            if msg_id is None and message_id not in self._outstanding:
+                self._last_id = message_id
+            else:
+                message_id = self.next_id(msg_id)
+            operation = Operation(kind, message_id)
+            if self._over is None and (not window or len(self._outstanding) < window):
+                self._outstanding[operation.message_id] = operation
+                return operation
         self.register(operation, window)
         return operation
 
     def next_id(self, msg_id: int | None) -> int:
         """A message ID to be used: the given one, or the next that is free."""
-        with self._changed:
+        with self._lock:
             if msg_id is not None:
                 if not 0 <= msg_id <= 0xFFFF:
                     raise ArgumentError(f"message ID {msg_id} is out of range; give one from 0 to 65535, or none")
@@ -182,7 +194,7 @@ class Operations:
         seconds = self._timeouts.response
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            with self._changed:
+            with self._lock:
                 self._check_free(operation.message_id)
                 if self._over is not None:
                     raise self._over
@@ -211,30 +223,48 @@ class Operations:
 
     def remove(self, operation: Operation | Exchange) -> None:
         """Give the place back."""
-        with self._changed:
+        with self._lock:
             self._outstanding.pop(operation.message_id, None)
-            self._changed.notify_all()
+            if self._sleepers:
+                self._changed.notify_all()
         if self._reader_waits:
             self._connection.wake_reader()
 
     def _wait_for_change(self, deadline: float | None) -> bool:
         """Wait as one of those for whom the reader has to go on, however full the buffer of another is."""
         self._waiting += 1
-        self._changed.notify_all()
+        self._tell()
+        try:
+            return self._sleep(deadline)
+        finally:
+            self._waiting -= 1
+
+    def _sleep(self, deadline: float | None) -> bool:
+        """Under the lock: wait until something has changed. False at the deadline."""
+        self._sleepers += 1
         try:
             return self._changed.wait(_left(deadline))
         finally:
-            self._waiting -= 1
+            self._sleepers -= 1
+
+    def _tell(self) -> None:
+        """Under the lock: something has changed."""
+        if self._sleepers:
+            self._changed.notify_all()
 
     # ---- waiting for responses
 
     def wait(self, operation: Operation) -> Message:
         """Wait for the response. Raises :class:`~rxdicom.errors.TimedOut` if it does not come in time."""
-        while not operation.is_over:
-            self._await(operation, self._until(operation))
-        if operation.answer is None:
+        while not operation.is_ready:
+            deadline = operation.deadline
+            if deadline is None or time.monotonic() >= deadline:
+                deadline = self._until(operation)
+            self._await(operation, deadline)
+        answer = operation.answer
+        if answer is None:
             raise operation.error or AssociationAborted()
-        return operation.answer
+        return answer
 
     def next_of(self, exchange: Exchange) -> Message:
         """The next response of an exchange. Raises its error, or TimedOut when none comes in time."""
@@ -245,8 +275,8 @@ class Operations:
                 break
             self._await(exchange, until)
         if len(exchange.items) == BOUND // 2:
-            with self._changed:
-                self._changed.notify_all()
+            with self._lock:
+                self._tell()
         return answer
 
     def next_over(self, batch: Batch) -> Operation:
@@ -287,19 +317,20 @@ class Operations:
 
     def _follow(self, waiter: Operation | Exchange | Batch, until: float | None) -> None:
         """Wait while another thread reads. The reader goes on then, although the buffer of another is full."""
-        with self._changed:
+        with self._lock:
             self._waiting += 1
-            self._changed.notify_all()
+            self._tell()
         try:
             waiter.await_news(_left(until))
         finally:
-            with self._changed:
+            with self._lock:
                 self._waiting -= 1
 
     def is_alone(self) -> bool:
         """Whether nobody but the current thread waits for a response."""
         thread = threading.get_ident()
-        return all(each.thread == thread and each.is_attended for each in tuple(self._outstanding.values()))
+        others = [each for each in tuple(self._outstanding.values()) if each.thread != thread or not each.is_attended]
+        return not others
 
     def _pump(self, deadline: float | None) -> None:
         try:
@@ -311,44 +342,47 @@ class Operations:
 
     def sent(self, message: Message) -> None:
         """A request has left: its response is due from now on."""
-        operation = self._outstanding.get(message.MessageID or 0)
-        self._rearm(operation)
-        if isinstance(operation, Exchange) and operation.listener is not None:
-            self._connection.wake_reader()
+        operation = self._outstanding.get(message.command.get("MessageID", 0))
+        if isinstance(operation, Operation):
+            operation.deadline = _later(self._timeouts.response)
+        elif operation is not None:
+            self._rearm(operation)
+            if operation.listener is not None:
+                self._connection.wake_reader()
 
-    def _rearm(self, operation: Operation | Exchange | None) -> None:
-        if operation is None or self._timeouts.response is None:
-            return
-        deadline = time.monotonic() + self._timeouts.response
-        if isinstance(operation, Exchange):
-            if operation.cancel_sent:
-                return
-            deadline = operation.within_cap(deadline, self._timeouts.operation)
-        operation.deadline = deadline
+    def _rearm(self, exchange: Exchange) -> None:
+        deadline = _later(self._timeouts.response)
+        if deadline is not None and not exchange.cancel_sent:
+            exchange.deadline = exchange.within_cap(deadline, self._timeouts.operation)
 
     def arrived(self, answer: Message) -> None:
         """A response has come."""
-        operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
+        operation = self._outstanding.get(answer.command["MessageIDBeingRespondedTo"])
         if operation is not None and operation.accepts(answer):
             operation.arrived(answer)
 
     def complete(self, answer: Message) -> bool:
         """Hand a response over. False if nothing was outstanding under its message ID."""
-        operation = self._outstanding.get(answer.MessageIDBeingRespondedTo or 0)
+        operation = self._outstanding.get(answer.command["MessageIDBeingRespondedTo"])
         if operation is None:
             return False
         if not operation.accepts(answer):
             self._refuse(operation, answer)
-            return True
-        self._rearm(operation)
-        operation.complete(answer)
-        self._connection.wake(operation.thread)
-        if isinstance(operation, Exchange):
-            if is_final(answer):
-                self.remove(operation)
-            else:
-                self._wait_for_room(operation)
+        elif isinstance(operation, Operation):
+            operation.end()
+            self._connection.wake(operation.thread)
+        else:
+            self._hand_over(operation, answer)
         return True
+
+    def _hand_over(self, exchange: Exchange, answer: Message) -> None:
+        self._rearm(exchange)
+        exchange.complete(answer)
+        self._connection.wake(exchange.thread)
+        if is_final(answer):
+            self.remove(exchange)
+        else:
+            self._wait_for_room(exchange)
 
     def _refuse(self, operation: Operation | Exchange, answer: Message) -> None:
         """A response of another command: its Success would be that of another operation."""
@@ -372,9 +406,9 @@ class Operations:
         """
         if exchange.listener is not None or self._connection.in_leader or exchange.thread == threading.get_ident():
             return
-        with self._changed:
+        with self._lock:
             while len(exchange.items) >= BOUND and not (self._waiting or self._ending or exchange.closed or self._over):
-                self._changed.wait()
+                self._sleep(None)
         if len(exchange.items) > LIMIT:
             self._end(exchange, StateError(f"more than {LIMIT} responses wait for their consumer; read them faster"))
 
@@ -386,30 +420,30 @@ class Operations:
 
     def room(self, *, ending: bool = False) -> None:
         """The reader need not wait for a consumer that has gone away, or, ``ending``, for any."""
-        with self._changed:
+        with self._lock:
             self._ending = self._ending or ending
-            self._changed.notify_all()
+            self._tell()
 
     def await_drained(self) -> None:
         """Wait until operations that were left early have had their final response, or are overdue.
 
         Some peers do not answer a release request that comes before that.
         """
-        with self._changed:
+        with self._lock:
             while drained := [self._due(each) for each in self._outstanding.values() if _is_draining(each)]:
-                if not self._changed.wait(_left(_earliest(drained))):
+                if not self._sleep(_earliest(drained)):
                     return
 
     def fail_all(self, error: Exception) -> None:
         """No response will come any more."""
-        with self._changed:
+        with self._lock:
             self._over = self._over or error
             operations = tuple(self._outstanding.values())
             for operation in operations:
                 # One whose last response is there, seen by observers and not yet handed over, still gets it.
                 if isinstance(operation, Exchange) and not operation.arrived_final:
                     del self._outstanding[operation.message_id]
-            self._changed.notify_all()
+            self._tell()
         for operation in operations:
             operation.end(error)
             self._connection.wake(operation.thread)

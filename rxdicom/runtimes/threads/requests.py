@@ -93,7 +93,7 @@ class Requests(UserRequests[Status, Pair, Responses, Transfer, None]):
     def _send(self, request: Request) -> None:
         self._connection.claim()
         try:
-            self._connection.perform(lambda now: self._protocol.send(request.message, request.source, now))
+            self._connection.perform(partial(self._protocol.send, request.message, request.source))
         except StateError:
             if request.source is not None:
                 request.source.close()

@@ -5,8 +5,8 @@ from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rxdicom.errors import ArgumentError, AssociationAborted, DatasetError, NoAcceptedContext, RxDicomError, TimedOut
-from rxdicom.runtimes.batches import Sent, Totals
+from rxdicom.errors import AssociationAborted
+from rxdicom.runtimes.batches import Sent, Totals, concerns_one
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.operations import Batch, Operation, Operations
 from rxdicom.runtimes.threads.responses import Results
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
 MOST_OUTSTANDING = 64
 """Requests of one batch, also where the window is unlimited or larger."""
-
-
-def concerns_one(error: Exception) -> bool:
-    """Whether this is wrong with one object and says nothing about the others; otherwise the association is over."""
-    if isinstance(error, TimedOut):
-        return error.phase == "response"
-    return isinstance(error, DatasetError | NoAcceptedContext | ArgumentError) or not isinstance(error, RxDicomError)
 
 
 class Transfer(Results[Sent]):

@@ -282,7 +282,13 @@ class AssociationServer:
         transport = TLSTransport(sock, self._ssl_context, None, server=True) if self._ssl_context else Transport(sock)
         handshake = self._handshake(association, transport) if self._ssl_context else None
         with self._lock:
-            self._connected.add(association)
+            # One that came in the same moment as the shutdown would not be ended by it.
+            is_late = self._stopping
+            if not is_late:
+                self._connected.add(association)
+        if is_late:
+            transport.close()
+            return
 
         def announce() -> None:
             for hub in setup.hubs:

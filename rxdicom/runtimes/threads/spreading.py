@@ -1,4 +1,4 @@
-"""A batch over several associations at once: who sends what, and what is done when associations fail.
+"""A batch over several associations at once, in threads: what :mod:`rxdicom.runtimes.spreading` plans is done here.
 
 Each association has a thread, its worker. All of them take from one queue, and what becomes of the instances goes to
 the one who consumes it. Locks, in the order in which they may be taken: that of the queue, that of the results.
@@ -6,34 +6,24 @@ the one who consumes it. Locks, in the order in which they may be taken: that of
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
-from attrs import evolve
-
-from rxdicom.errors import (
-    AssociationAborted,
-    AssociationRejected,
-    ConnectionFailed,
-    LocalUsageError,
-    NoAcceptedContext,
-    RxDicomError,
-    TimedOut,
-)
-from rxdicom.log import LOG, words
+from rxdicom.errors import ConnectionFailed, LocalUsageError, NoAcceptedContext, RxDicomError
 from rxdicom.presentation import PresentationContext
 from rxdicom.runtimes.batches import Sent
-from rxdicom.runtimes.instances import Context, Instance, Lookahead, presentation_contexts, scan
+from rxdicom.runtimes.instances import Context, Instance, presentation_contexts, scan
+from rxdicom.runtimes.spreading import MOST_WAITING, PAUSES, Course, Plan, refusal, result_of
 from rxdicom.runtimes.threads.association import Association
-from rxdicom.runtimes.threads.sending import Transfer, concerns_one
-
-PAUSES = (0.0, 1.0, 2.0)
-"""Seconds before each new association of a worker after it lost one; used up without anything stored, it gives up."""
-MOST_WAITING = 64
-"""Results that wait for their consumer, before no more is sent."""
+from rxdicom.runtimes.threads.sending import Transfer
 
 Make = Callable[[Sequence[PresentationContext]], Association]
 """Makes an association, not yet open, that proposes these contexts."""
+
+_ENOUGH = 32
+"""Results that are handed over at once, ..."""
+_LINGER = 0.002
+"""... and the seconds after which fewer are."""
 
 
 class Delivery(Transfer):
@@ -84,15 +74,19 @@ class _Outlet:
     def put(self, sent: Sent) -> None:
         """Hand a result over, once there is room for it."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._results) < MOST_WAITING or not self._has_consumer)
+            while len(self._results) >= MOST_WAITING and self._has_consumer:
+                self._changed.wait()
             if self._has_consumer:
                 self._results.append(sent)
-                self._changed.notify_all()
+                if len(self._results) in (1, _ENOUGH):
+                    self._changed.notify_all()
 
     def take(self) -> deque[Sent]:
         """The results that have come, when there are any; none once it is over. Then what went wrong is raised."""
         with self._changed:
             self._changed.wait_for(lambda: self._results or self.is_over)
+            # Small objects come by the thousand a second: who woke up for each would slow down who sends them.
+            self._changed.wait_for(lambda: len(self._results) >= _ENOUGH or self.is_over or self.is_stopped, _LINGER)
             taken, self._results = self._results, deque()
             self._changed.notify_all()
             if not taken and self._error is not None and self._has_consumer:
@@ -136,8 +130,8 @@ def _sendable(batch: Iterable[Any], outlet: _Outlet) -> Iterator[Instance]:
         for found in scan(batch):
             if isinstance(found, Instance):
                 yield found
-            elif found.is_failure:
-                outlet.put(Sent(found.given, error=found.error))
+            elif (failure := result_of(found)) is not None:
+                outlet.put(failure)
     except Exception as error:  # noqa: BLE001 - raised again where the results are consumed
         outlet.fail(error)
 
@@ -148,18 +142,11 @@ class _Shared:
     def __init__(self, make: Make, batch: Iterable[Any], workers: int, *, convert: bool) -> None:
         self.outlet = _Outlet()
         self._make = make
-        self._convert = convert
         self._workers = workers
         # Held also while the batch is asked for more, however long that takes.
-        self._lock = threading.Lock()
-        self._queue = Lookahead(_sendable(batch, self.outlet))
-        self._working = workers
-        self._associated = 0
-        """Workers that have an association, and perhaps instances that are not in the queue."""
+        self.lock = threading.Lock()
+        self.plan = Plan(_sendable(batch, self.outlet), workers, lambda: self.outlet.is_stopped, convert=convert)
         self._opening: set[Association] = set()
-        self.is_reached = False
-        """Whether there ever was an association."""
-        self._failure: Exception | None = None
 
     # ---- for the one that consumes
 
@@ -189,32 +176,11 @@ class _Shared:
         self.outlet.leave()
         self._open_no_more()
 
-    # ---- for workers: the queue
+    # ---- for workers
 
-    def is_needed(self, number: int) -> bool:
-        """Whether there is something for one more worker than ``number``."""
-        with self._lock:
-            return not self.outlet.is_stopped and self._queue.holds(number + 1)
-
-    def contexts(self) -> list[Context]:
-        """What to propose next; nothing if there is nothing to be sent."""
-        with self._lock:
-            return [] if self.outlet.is_stopped else self._queue.contexts(convert=self._convert)
-
-    def has_next(self, contexts: Collection[Context]) -> bool:
-        """Whether the next instance can be sent with these contexts."""
-        with self._lock:
-            return not self.outlet.is_stopped and self._queue.next_for(contexts) is not None
-
-    def take(self, contexts: Collection[Context], *, alone: bool) -> Instance | None:
-        """The next instance, if it fits; one that was sent before only for who sends nothing beside it."""
-        with self._lock:
-            instance = None if self.outlet.is_stopped else self._queue.next_for(contexts)
-            if instance is None or (instance.attempts and not alone):
-                return None
-            return self._queue.take()
-
-    # ---- for workers: associations
+    def take(self, contexts: frozenset[Context], *, alone: bool) -> Instance | None:
+        with self.lock:
+            return self.plan.take(contexts, alone=alone)
 
     def open(self, contexts: Sequence[Context]) -> Association:
         """An established association; :meth:`left` is to follow. Raises what ``Association.open`` raises."""
@@ -233,28 +199,24 @@ class _Shared:
         return association
 
     def _join(self) -> None:
-        with self._lock:
-            self.is_reached = True
-            self._associated += 1
+        with self.lock:
+            self.plan.joined()
 
     def left(self, again: Sequence[Instance]) -> None:
         """An association is over, after which these instances are to be sent again."""
-        with self._lock:
-            self._queue.put_back(again)
-            self._associated -= 1
+        with self.lock:
+            self.plan.left(again)
             self._end_if_over()
         if self.outlet.is_over:
             self._open_no_more()
 
     def note(self, failure: Exception) -> None:
-        """Why there is no association: the first time as long as there never was one, and the last time after that."""
-        with self._lock:
-            if self.is_reached or self._failure is None:
-                self._failure = failure
+        with self.lock:
+            self.plan.note(failure)
 
     def worker_left(self) -> None:
-        with self._lock:
-            self._working -= 1
+        with self.lock:
+            self.plan.worker_left()
             self._end_if_over()
         if self.outlet.is_over:
             self._open_no_more()
@@ -265,27 +227,16 @@ class _Shared:
             association.abort()
             association.interrupt()
 
-    # ---- the end
-
     def _end_if_over(self) -> None:
-        """With the lock: whether anything can still become of anything."""
-        if self._associated or self.outlet.is_over:
+        """With the lock: account for the rest, once nothing is going to become of it any more."""
+        if self.outlet.is_over or not self.plan.is_done():
             return
-        if self._working and not self.outlet.is_stopped and self._queue.first() is not None:
-            return
-        if self._failure is not None:
-            self._give_up(self._failure)
+        if self.plan.is_unreachable() and self.plan.failure is not None:
+            self.outlet.fail(self.plan.failure)
+        else:
+            while (sent := self.plan.give_up_one()) is not None:
+                self.outlet.put(sent)
         self.outlet.finish()
-
-    def _give_up(self, failure: Exception) -> None:
-        """Account for what is in the queue: all of it, or, where it was to stop, what was on its way before."""
-        if not self.is_reached and not self.outlet.is_stopped and self._queue.first() is not None:
-            self.outlet.fail(failure)
-            return
-        queue = self._queue
-        while (instance := queue.first_again() if self.outlet.is_stopped else queue.first()) is not None:
-            queue.take()
-            self.outlet.put(Sent(instance.given, error=failure, attempts=instance.attempts))
 
 
 class _Worker:
@@ -293,20 +244,16 @@ class _Worker:
 
     def __init__(self, shared: _Shared) -> None:
         self._shared = shared
+        self._plan = shared.plan
         self._outlet = shared.outlet
-        self._flying: list[Instance] = []
-        """On their way, or lost with the association."""
-        self._failed: Exception | None = None
-        """Why the association is lost."""
-        self._losses = 0
-        """One after the other, with nothing stored between."""
-        self._is_admitted = False
-        """Whether it ever had an association."""
+        self._course = Course()
 
     def run(self, number: int) -> None:
         """Send as long as there is something, if there is enough for one worker more than ``number``."""
         try:
-            if self._shared.is_needed(number):
+            with self._shared.lock:
+                is_needed = self._plan.is_needed(number)
+            if is_needed:
                 self._work()
         except Exception as error:  # noqa: BLE001 - raised again where the results are consumed
             self._outlet.fail(error)
@@ -315,19 +262,23 @@ class _Worker:
             self._shared.worker_left()
 
     def _work(self) -> None:
-        while contexts := self._shared.contexts():
+        while contexts := self._contexts():
             failure = self._serve(contexts)
             if failure is not None and not self._goes_on(failure):
                 return
 
+    def _contexts(self) -> list[Context]:
+        with self._shared.lock:
+            return self._plan.contexts()
+
     def _serve(self, contexts: Sequence[Context]) -> Exception | None:
         """Send over one association what its contexts fit. Returns why it failed, if it did."""
-        fitting = frozenset(contexts)
-        self._failed = None
+        fitting, course = frozenset(contexts), self._course
+        course.failed = None
         try:
             association = self._shared.open(contexts)
         except NoAcceptedContext as error:
-            self._is_admitted = True
+            course.is_admitted = True
             self._refuse(fitting, error)
             return None
         except LocalUsageError:
@@ -335,78 +286,49 @@ class _Worker:
         except RxDicomError as error:
             self._shared.note(error)
             return error
-        self._is_admitted = True
+        course.is_admitted = True
         try:
             with association:
                 self._send(association, fitting)
         except RxDicomError as error:
-            self._failed = self._failed or error
+            course.failed = course.failed or error
         finally:
-            if self._failed is not None:
-                self._shared.note(self._failed)
-            self._shared.left(self._lost())
-        return self._failed
+            if course.failed is not None:
+                self._shared.note(course.failed)
+            again, ended = course.lost()
+            for sent in ended:
+                self._outlet.put(sent)
+            self._shared.left(again)
+        return course.failed
 
-    def _send(self, association: Association, contexts: Collection[Context]) -> None:
-        while self._failed is None and self._shared.has_next(contexts):
-            for sent in association.send_many(self._next_ones(contexts)):
-                self._landed(sent, association)
+    def _send(self, association: Association, contexts: frozenset[Context]) -> None:
+        def take(alone: bool) -> Instance | None:
+            return self._shared.take(contexts, alone=alone)
 
-    def _next_ones(self, contexts: Collection[Context]) -> Iterator[Any]:
-        """What can be on its way side by side: what has not been sent before, or one instance that has.
+        while self._course.failed is None and self._has_next(contexts):
+            for sent in association.send_many(self._course.next_ones(take)):
+                result = self._course.landed(sent)
+                if result is not None:
+                    self._outlet.put(result)
+                elif association.is_established:
+                    association.abort()
 
-        With others beside it, they would be blamed for its loss, or it for that of others.
-        """
-        while self._failed is None:
-            instance = self._shared.take(contexts, alone=not self._flying)
-            if instance is None:
-                return
-            self._flying.append(instance)
-            yield instance.given
-            if instance.attempts:
-                return
+    def _has_next(self, contexts: frozenset[Context]) -> bool:
+        with self._shared.lock:
+            return self._plan.has_next(contexts)
 
-    def _landed(self, sent: Sent, association: Association) -> None:
-        error = sent.error
-        if isinstance(error, TimedOut) or (error is not None and not concerns_one(error)):
-            self._failed = self._failed or error
-            if association.is_established:
-                # A peer that does not answer would have us wait for each of the others too.
-                association.abort()
-            return
-        instance = next(each for each in self._flying if each.given is sent.instance)
-        self._flying.remove(instance)
-        if sent.is_stored:
-            self._losses = 0
-        self._outlet.put(evolve(sent, attempts=instance.attempts + 1) if instance.attempts else sent)
-
-    def _lost(self) -> list[Instance]:
-        """What was on its way when the association was lost and is to be sent again; of the others that is the end."""
-        tried = [evolve(each, attempts=each.attempts + 1) for each in self._flying]
-        self._flying.clear()
-        for each in tried:
-            if each.attempts > 1:
-                error = self._failed or AssociationAborted()
-                self._outlet.put(Sent(each.given, error=error, attempts=each.attempts))
-        return [each for each in tried if each.attempts == 1]
-
-    def _refuse(self, contexts: Collection[Context], error: NoAcceptedContext) -> None:
+    def _refuse(self, contexts: frozenset[Context], error: NoAcceptedContext) -> None:
         """The peer knows none of these contexts."""
         while (instance := self._shared.take(contexts, alone=True)) is not None:
-            syntax = instance.transfer_syntax_uid
-            wanted = f"{instance.sop_class_uid}{f' in transfer syntax {syntax}' if syntax else ''}"
-            self._outlet.put(Sent(instance.given, error=NoAcceptedContext(wanted, error.proposed)))
+            self._outlet.put(refusal(instance, error))
         self._shared.left([])
 
     def _goes_on(self, failure: Exception) -> bool:
         """Whether to open another association, after a pause."""
         if self._outlet.is_stopped:
             return False
-        is_refused = isinstance(failure, AssociationRejected) or not self._shared.is_reached
-        if self._losses >= len(PAUSES) or (is_refused and not self._is_admitted):
-            LOG.info("goes on without another association: %s", words(failure))
+        pause = self._course.pause(failure, self._plan, PAUSES)
+        if pause is None:
             return False
-        LOG.warning("goes on with a new association: %s", words(failure))
-        self._outlet.pause(PAUSES[self._losses])
-        self._losses += 1
+        self._outlet.pause(pause)
         return True

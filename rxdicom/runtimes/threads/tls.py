@@ -86,9 +86,8 @@ class TLSTransport(Transport):
             if self._feed() is None:
                 return None
 
-    def is_drained_by(self, count: int, buffer: memoryview) -> bool:
-        del count, buffer  # the TLS engine may hold more, whatever the count
-        return False
+    gives_all = False
+    """The TLS engine may hold more, whatever the count."""
 
     def send(self, data: bytes | memoryview) -> int | None:
         if not self.flush():
@@ -101,11 +100,13 @@ class TLSTransport(Transport):
     def flush(self) -> bool:
         with self._lock:
             self._unsent += self._outgoing.read()
+            self.holds_back = bool(self._unsent)
             while self._unsent:
                 try:
                     self._unsent = self._unsent[self._socket.send(self._unsent) :]
                 except BlockingIOError:
                     return False
+            self.holds_back = False
         return True
 
     @property

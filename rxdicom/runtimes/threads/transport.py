@@ -38,9 +38,8 @@ class Transport:
         except BlockingIOError:
             return None
 
-    def is_drained_by(self, count: int, buffer: memoryview) -> bool:
-        """Whether a receive that gave ``count`` bytes has left nothing, so that the socket can be waited for."""
-        return count < len(buffer)
+    gives_all = True
+    """Whether a receive that did not fill the buffer has left nothing, so that the socket can be waited for."""
 
     def send(self, data: bytes | memoryview) -> int | None:
         """How many bytes were taken."""
@@ -48,6 +47,9 @@ class Transport:
             return self._socket.send(data)
         except BlockingIOError:
             return None
+
+    holds_back = False
+    """Whether something that was taken has not left yet."""
 
     def flush(self) -> bool:
         """Whether everything that was taken has left."""
