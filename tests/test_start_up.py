@@ -90,6 +90,7 @@ def test_an_application_entity_is_made_without_any_module_beyond_attrs_and_loggi
         "rxdicom.sop_class",
         "rxdicom.status",
         "rxdicom.wire",
+        "rxdicom.wire.encoded",
         "rxdicom.wire.uids",
     }
 

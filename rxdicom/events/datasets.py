@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from rxdicom.errors import DatasetError
-from rxdicom.wire.encoded import Encoded
+from rxdicom.wire.encoded import INFLATED, Encoded
 from rxdicom.wire.part10 import encode_head
 from rxdicom.wire.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
 
-MAX_INFLATED = 1 << 28
-"""Bytes that a deflated dataset may have when it is decoded: a deflate bomb ends here. What is larger can still be
-stored and sent on as it is."""
 _INFLATE_STEP = 1024
 
 MAX_NESTED = 128
@@ -69,7 +66,7 @@ def _decode(encoded: Encoded) -> "Dataset":
     implicit, little = syntax == IMPLICIT_VR_LITTLE_ENDIAN, syntax != EXPLICIT_VR_BIG_ENDIAN
     try:
         if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-            data = inflate(data)
+            data = inflate(data, encoded.inflated)
         dataset = _read(data, implicit, little)
     except DatasetError:
         raise
@@ -119,24 +116,24 @@ def _syntax_meta(transfer_syntax: str) -> "FileMetaDataset":
     return meta
 
 
-def inflate(data: bytes | bytearray) -> bytes:
-    """A deflated dataset (PS3.5 §A.5), with or without its padding, inflated if that is :data:`MAX_INFLATED` or less.
+def inflate(data: bytes | bytearray, most: int = INFLATED) -> bytes:
+    """A deflated dataset (PS3.5 §A.5), with or without its padding, inflated if that is ``most`` bytes or less.
 
     It is measured first, so that a bomb takes no memory. Raises :class:`~rxdicom.errors.DatasetError`.
     """
     try:
-        return zlib.decompress(data, -zlib.MAX_WBITS, bufsize=_inflated_size(data) or 1)
+        return zlib.decompress(data, -zlib.MAX_WBITS, bufsize=_inflated_size(data, most) or 1)
     except zlib.error as error:
         raise DatasetError(f"a deflated dataset cannot be inflated: {error}") from error
 
 
-def _inflated_size(data: bytes | bytearray) -> int:
+def _inflated_size(data: bytes | bytearray, most: int) -> int:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     size, view = 0, memoryview(data)
     for at in range(0, len(data), _INFLATE_STEP):
         size += len(inflater.decompress(view[at : at + _INFLATE_STEP]))
-        if size > MAX_INFLATED:
-            raise DatasetError(f"a deflated dataset has more than {MAX_INFLATED} bytes when inflated")
+        if size > most:
+            raise DatasetError(f"a deflated dataset has more than {most} bytes when inflated")
         if inflater.eof:
             return size
     raise DatasetError(f"a deflated dataset of {len(data)} bytes is cut off")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from rxdicom.wire.encoded import INFLATED
 from rxdicom.wire.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 
@@ -38,6 +39,8 @@ class Limits:
 
     associate: int = 524288
     """An A-ASSOCIATE PDU."""
+    unfinished: int = 2097152
+    """The A-ASSOCIATE-RQs together that have not come whole to a server; beyond it the largest is cut off."""
     pdu: int = 131072
     """A P-DATA-TF after its header, as advertised by the maximum length item (0: "unlimited" is advertised)."""
     pdu_unlimited: int = 67108864
@@ -46,6 +49,8 @@ class Limits:
     """A dataset; beyond it the rest is discarded and the request refused with 0xA700."""
     memory: int = 1048576
     """A dataset held in memory; a larger one goes to a temporary file."""
+    inflated: int = INFLATED
+    """A deflated dataset when it is decoded: a deflate bomb ends here. A larger one can still be stored as it is."""
     associations: int = 10
     """Associations of an acceptor at a time; one more is rejected (2,3,2)."""
     connections: int = 4096

@@ -90,6 +90,7 @@ class Protocol:
         limits: Limits,
         timeouts: Timeouts,
         open_sink: OpenSink = MemorySink,
+        hold: Callable[[int], None] | None = None,
     ) -> None:
         self.is_requestor = is_requestor
         self.state = State.IDLE
@@ -112,13 +113,16 @@ class Protocol:
         self.sending: _Sending | None = None
         self._encoder = CommandEncoder()
         self._receiver = Receiver(self)
+        # Told how many bytes of an A-ASSOCIATE-RQ are held, as long as it has not come whole.
+        self._hold = hold
         # The transfer syntaxes of the accepted contexts.
         self._syntaxes: dict[int, str] = {}
         self._assembler = Assembler(self._syntaxes.get, open_sink, limits.dataset)
         self._largest_alone = limits.receive - PDV_HEADER.size
         self._lost = False
         self._over = False
-        self._associated = False
+        self.is_associated = False
+        """Whether there is, or was, an association: until then little is to be kept for the peer."""
         self._warned_of_odd = False
         self._artim: float | None = None
         self.last_activity = 0.0
@@ -160,6 +164,10 @@ class Protocol:
                 self._receiver.feed(data)
             except PeerProtocolError as error:
                 self._invalid(error)
+            if self._hold is not None:
+                self._hold(self._receiver.collected)
+                if self.state is not State.AWAITING_RQ:
+                    self._hold = None
         produced, self._produced = self._produced, []
         return produced
 
@@ -171,6 +179,7 @@ class Protocol:
         produced = self._step(Event.TRANSPORT_CLOSED, now)
         self.drop_outgoing()
         self._drop_received()
+        self._receiver.close()
         return produced
 
     # ---- local primitives
@@ -226,6 +235,7 @@ class Protocol:
             # What is queued, the A-ABORT or A-RELEASE-RP that led here, still leaves.
             self.closing = True
             self._artim = None
+            self._receiver.close()
 
     # ---- what goes out
 
@@ -409,7 +419,7 @@ class Protocol:
 
     def _examine_request(self) -> None:
         self.request = self._primitive
-        self._associated = True
+        self.is_associated = True
         self._emit(Notice.ACSE_RECV, self._primitive)
         if self.state is State.AWAITING_CLOSE:
             self._primitive = AssociateRJ(1, 2, 2)
@@ -422,7 +432,7 @@ class Protocol:
     def _indicate_accepted(self) -> None:
         self._artim = None
         self.last_activity = self._now
-        self._associated = True
+        self.is_associated = True
         self.answer = self._primitive
         if self.request is None or self.answer is None:
             raise StateError("accepted without a request")
@@ -469,7 +479,7 @@ class Protocol:
 
     def _invalid(self, error: PeerProtocolError) -> None:
         self._lost = True
-        provider = self._associated or self.is_requestor
+        provider = self.is_associated or self.is_requestor
         self._cause, self._aborted_by = str(error), "local"
         self._abort = Abort(_PROVIDER, error.reason) if provider else Abort(0, 0)
         self._fire(Event.INVALID_PDU)

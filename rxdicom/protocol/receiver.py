@@ -57,6 +57,11 @@ class Receiver:
         self._pdu_left = 0
         self._pdv_left = 0
 
+    @property
+    def collected(self) -> int:
+        """Bytes that are held of a PDU that has not come whole."""
+        return len(self._collected or b"")
+
     def feed(self, data: memoryview) -> None:
         """Take the next bytes. Raises :class:`~rxdicom.errors.PeerProtocolError` where they cannot be a PDU."""
         position, end = 0, len(data)
@@ -91,6 +96,10 @@ class Receiver:
             self._mode, self._collected, self._pdv_left = SKIP, None, 0
             self._pdu_left -= len(self._header)
             self._header = bytearray()
+
+    def close(self) -> None:
+        """Nothing more comes: who keeps the association does not keep half a PDU."""
+        self._collected = None
 
     def _fragment(self, data: memoryview, position: int, end: int) -> int:
         stop = min(end, position + self._pdv_left)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from logging import INFO
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ class Setup:
     """The contexts that the AE requests, which those associations propose."""
     convert: bool = True
     """Whether a dataset may be converted to a transfer syntax that was accepted."""
+    hold: Callable[[Any, int], None] | None = None
+    """Told how many bytes an association of an acceptor holds of a request that has not come whole."""
 
 
 class AssociationState(ABC):
@@ -86,7 +89,11 @@ class AssociationState(ABC):
         self._publisher = Publisher(self, (self._bindings.hub, *setup.hubs))
         self._sinks = SinkFactory(setup.limits, setup.spool_folder, "")
         self._protocol = Protocol(
-            is_requestor=request is not None, limits=setup.limits, timeouts=setup.timeouts, open_sink=self._sinks
+            is_requestor=request is not None,
+            limits=setup.limits,
+            timeouts=setup.timeouts,
+            open_sink=self._sinks,
+            hold=None if setup.hold is None else partial(setup.hold, self),
         )
         self._opened = False
         self.service_classes: Mapping[str, ServiceClass] = {}

@@ -150,6 +150,7 @@ class SpoolSink:
             self._fd = -1
             encoded = Encoded(self._syntax, path=self._path, offset=len(self._head), size=self._size, temporary=True)
         encoded.head = self._head
+        encoded.inflated = self._limits.inflated
         return encoded
 
     def discard(self) -> None:

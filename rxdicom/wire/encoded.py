@@ -40,6 +40,10 @@ class BytesSource:
         """Nothing is held open."""
 
 
+INFLATED = 268435456
+"""Bytes that a deflated dataset may have when it is decoded, unless whoever received it says otherwise."""
+
+
 class Encoded:
     """A received or stored dataset, shared by a message and its events.
 
@@ -54,6 +58,7 @@ class Encoded:
         "data",
         "error",
         "head",
+        "inflated",
         "offset",
         "path",
         "size",
@@ -83,6 +88,8 @@ class Encoded:
         """Preamble and file meta information to go before it in a file, where those have been made already."""
         self.error = error
         """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
+        self.inflated = INFLATED
+        """Bytes that it may have when it is decoded, if it is deflated."""
         self._lock = threading.Lock()
         self._outcome: tuple[Any, Exception | None] | None = None
         self._traceback: TracebackType | None = None

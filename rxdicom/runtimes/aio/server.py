@@ -26,6 +26,7 @@ from rxdicom.runtimes.aio.workers import Workers
 from rxdicom.runtimes.association import Setup
 from rxdicom.runtimes.sockets import listen
 from rxdicom.runtimes.sub_operations import Dial
+from rxdicom.runtimes.unfinished import Unfinished
 from rxdicom.services.acceptance import decide
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
+_UNFINISHED = "unfinished requests of all connections were too large, and this one the largest"
 _AT_A_TIME = 64
 """Connections that are accepted before the associations of the loop have their turn."""
 _PAUSE = 0.1
@@ -88,6 +90,7 @@ class AssociationServer:
         self._requested: set[Association] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._serial = 0
+        self._unfinished: Unfinished[Association] = Unfinished(limits.unfinished)
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -273,6 +276,7 @@ class AssociationServer:
             dial=self._dial,
             requested=self._requested_contexts,
             convert=self._convert,
+            hold=self._hold,
         )
         association = Association(setup, self._workers, self._buffer, answer=self._answer, on_over=self._over)
         self._connected.add(association)
@@ -311,7 +315,13 @@ class AssociationServer:
             self._requested.discard(association)
         return answer
 
+    def _hold(self, association: Association, size: int) -> None:
+        for largest in self._unfinished.hold(association, size):
+            # Later: it may be the one that is receiving right now.
+            asyncio.get_running_loop().call_soon(largest.abandon, _UNFINISHED)
+
     def _over(self, association: Association) -> None:
+        self._unfinished.hold(association, 0)
         self._connected.discard(association)
         self._requested.discard(association)
 

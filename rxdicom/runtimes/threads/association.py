@@ -213,6 +213,10 @@ class Association(AssociationState, Requests):
         self._abort_wanted = True
         self._connection.perform(lambda now: self._protocol.abort(now, cause), may_wait=False)
 
+    def abandon_later(self, cause: str) -> None:
+        """Have the reader do that. No lock is taken: this may be called within a step of another association."""
+        self._connection.postpone(lambda now: self._protocol.abort(now, cause))
+
     def interrupt(self) -> None:
         """Cut the connection, if it still is there, without waiting for the peer to close it."""
         self._connection.interrupt(AssociationAborted(by="local", cause="cut by shutdown"))

@@ -21,6 +21,7 @@ from rxdicom.runtimes.threads.transport import BUFFER_SIZE, Transport
 from rxdicom.runtimes.threads.waiting import Waiting, wait
 
 _FIRST_BUFFER = 1024
+_UNASSOCIATED_BUFFER = 4096
 _LARGER = 16
 _MOST_BEHIND = 1024
 """Answers that may wait behind what another thread is writing, before the reader reads no more."""
@@ -199,8 +200,7 @@ class Connection:
         So a finalizer may call this, though the garbage collector runs it in the middle of anything.
         """
         if not self._lock.acquire(blocking=False):
-            self._postponed.append(step)
-            self.wake_reader()
+            self.postpone(step)
             return
         try:
             self._protocol.watched = self._owner.watched()
@@ -210,6 +210,11 @@ class Connection:
             self._lock.release()
         self.flush(may_wait=False, patient=False)
         self._settle(produced, seen, False)
+        self.wake_reader()
+
+    def postpone(self, step: Step) -> None:
+        """Have the reader take one protocol step; this takes no lock and waits for nothing."""
+        self._postponed.append(step)
         self.wake_reader()
 
     def _settle(self, produced: list[Produced], seen: bool, patient: bool) -> None:
@@ -394,11 +399,12 @@ class Connection:
         if count == 0:
             raise ConnectionResetError("")
         self._drained = count < len(buffer) and transport.gives_all
-        if count == len(buffer) < BUFFER_SIZE:
-            # Only who receives much has a large buffer: a thousand idle connections have small ones.
-            self._buffer = memoryview(bytearray(min(BUFFER_SIZE, _LARGER * count)))
-        self._ack_due = True
         protocol = self._protocol
+        largest = BUFFER_SIZE if protocol.is_associated else _UNASSOCIATED_BUFFER
+        if count == len(buffer) < largest:
+            # Only who receives much has a large buffer: a thousand connections without association have small ones.
+            self._buffer = memoryview(bytearray(min(largest, _LARGER * count)))
+        self._ack_due = True
         with self._lock:
             protocol.watched = self._owner.watched()
             now = time.monotonic()

@@ -25,6 +25,7 @@ from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.runtimes.threads.tls import TLSTransport
 from rxdicom.runtimes.threads.transport import Transport
 from rxdicom.runtimes.threads.waiting import WakeUp
+from rxdicom.runtimes.unfinished import Unfinished
 from rxdicom.services.acceptance import decide
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
+_UNFINISHED = "unfinished requests of all connections were too large, and this one the largest"
 _BACKLOG = 1024
 _PAUSE = 100
 """Milliseconds between attempts to accept a connection while the system has no resources for it."""
@@ -98,6 +100,7 @@ class AssociationServer:
         self._places: Places | None = None
         self._hubs: tuple[Hub, ...] = (self._bindings.hub, hub)
         self._serial = 0
+        self._unfinished: Unfinished[Association] = Unfinished(limits.unfinished)
         self._socket = listen(address)
         host, port = self._socket.getsockname()[:2]
         self.address: tuple[str, int] = (host, port)
@@ -273,6 +276,7 @@ class AssociationServer:
             dial=self._dial,
             requested=self._requested_contexts,
             convert=self._convert,
+            hold=self._hold,
         )
         association = Association(setup, answer=self._answer, on_over=self._over)
         transport = TLSTransport(sock, self._ssl_context, None, server=True) if self._ssl_context else Transport(sock)
@@ -342,7 +346,13 @@ class AssociationServer:
             self._requested.discard(association)
         self._recount()
 
+    def _hold(self, association: Association, size: int) -> None:
+        # Under the state lock of that association: nobody else's may be taken.
+        for largest in self._unfinished.hold(association, size):
+            largest.abandon_later(_UNFINISHED)
+
     def _over(self, association: Association) -> None:
+        self._unfinished.hold(association, 0)
         with self._lock:
             self._connected.discard(association)
         self._forget(association)
