@@ -358,8 +358,10 @@ class Connection:
         assert transport is not None
         if self._broken is not None:
             raise self._broken
-        while self._postponed:
+        if self._postponed:
             self.perform(self._postponed.popleft(), may_wait=False)
+            # It may have been the last one: then nothing is to be waited for.
+            return
         if self._left_to_reader:
             # Who does not read the answers is not read from: they would pile up.
             self._drained = False
