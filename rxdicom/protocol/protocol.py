@@ -298,7 +298,7 @@ class Protocol:
             while position < len(data):
                 _, length = HEADER.unpack_from(data, position)
                 stop = position + HEADER_SIZE + length
-                self._emit(Notice.PDU_SENT, decode_pdu(bytes(data[position:stop])))
+                self._emit(Notice.PDU_SENT, decode_pdu(memoryview(data)[position:stop]))
                 position = stop
         if self.watched & _DATA_SENT:
             self._emit(Notice.DATA_SENT, bytes(data))
@@ -545,7 +545,7 @@ class Protocol:
     def end_fragment(self) -> None:
         self._assembler.end_fragment()
 
-    def end_p_data(self, pdu: bytes | None) -> None:
+    def end_p_data(self, pdu: bytearray | None) -> None:
         if pdu is not None:
             self._emit(Notice.PDU_RECV, decode_pdu(pdu))
         self._fire(Event.P_DATA_RECEIVED)

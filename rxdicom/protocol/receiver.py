@@ -38,7 +38,7 @@ class PDUHandler(Protocol):
 
     def end_fragment(self) -> None: ...
 
-    def end_p_data(self, pdu: bytes | None) -> None:
+    def end_p_data(self, pdu: bytearray | None) -> None:
         """A P-DATA-TF is over; ``pdu`` holds it if it was to be kept."""
         ...
 
@@ -174,6 +174,6 @@ class Receiver:
         collected, self._collected = self._collected, None
         self._in_pdu = False
         if self._mode in (STREAM, KEEP):
-            self._handler.end_p_data(None if collected is None else bytes(collected))
+            self._handler.end_p_data(collected)
         elif self._mode == COLLECT and collected is not None:
             self._handler.end_pdu(bytes(collected))

@@ -224,7 +224,7 @@ class _Direction:
     def end_fragment(self) -> None:
         self.assembler.end_fragment()
 
-    def end_p_data(self, pdu: bytes | None) -> None:
+    def end_p_data(self, pdu: bytearray | None) -> None:
         if pdu is not None:
             self._tap.publish(self._pdu, decode_pdu(pdu))
         for message in self.assembler.take():

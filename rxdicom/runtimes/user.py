@@ -35,9 +35,11 @@ Preparation = Callable[[Negotiated, int], Request]
 def echo_request(negotiated: Negotiated, message_id: int) -> Request:
     """C-ECHO-RQ. Raises :class:`~rxdicom.errors.NoAcceptedContext`."""
     context = contexts_for(negotiated, VERIFICATION)[0]
-    return Request(
-        message(Command.C_ECHO_RQ, context.context_id, MessageID=message_id, AffectedSOPClassUID=VERIFICATION)
-    )
+    return Request(Message({**_ECHO, "MessageID": message_id}, context.context_id))
+
+
+_ECHO = message(Command.C_ECHO_RQ, MessageID=0, AffectedSOPClassUID=VERIFICATION).command
+"""What all C-ECHO-RQ have in common."""
 
 
 @frozen

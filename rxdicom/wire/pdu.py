@@ -214,8 +214,8 @@ def encode_pdu(pdu: PDU) -> bytes:
     return HEADER.pack(pdu.pdu_type, len(body)) + body
 
 
-def decode_pdu(data: bytes) -> PDU:
-    """The record of one whole PDU, header included.
+def decode_pdu(data: bytes | bytearray | memoryview) -> PDU:
+    """The record of one whole PDU, header included. It refers to nothing of ``data``, which is copied once.
 
     Raises :class:`~rxdicom.errors.PeerProtocolError` with the A-ABORT reason that answers it.
 
@@ -230,7 +230,8 @@ def decode_pdu(data: bytes) -> PDU:
     decoder = _DECODERS.get(pdu_type)
     if decoder is None:
         raise PeerProtocolError(f"unrecognised PDU type {pdu_type:02X}H", 1)
-    return decoder(data[HEADER_SIZE:])
+    body = memoryview(data)[HEADER_SIZE:]
+    return _decode_pdata(body) if pdu_type == P_DATA_TF else decoder(bytes(body))
 
 
 def _encode_associate(pdu: AssociateRQ | AssociateAC) -> bytes:
@@ -323,7 +324,7 @@ def _encode_pdata(pdu: PDataTF) -> bytes:
     )
 
 
-def _decode_pdata(body: bytes) -> PDataTF:
+def _decode_pdata(body: bytes | memoryview) -> PDataTF:
     values: list[PDV] = []
     position, end = 0, len(body)
     while position < end:
@@ -332,7 +333,7 @@ def _decode_pdata(body: bytes) -> PDataTF:
         length, context_id, control = PDV_HEADER.unpack_from(body, position)
         if not 2 <= length <= end - position - 4:
             raise invalid(f"a PDV claims {length} bytes, {end - position - 4} are left in its P-DATA-TF")
-        values.append(PDV(context_id, control, body[position + 6 : position + 4 + length]))
+        values.append(PDV(context_id, control, bytes(body[position + 6 : position + 4 + length])))
         position += 4 + length
     if not values:
         raise invalid("a P-DATA-TF without a PDV")

@@ -555,9 +555,7 @@ def test_sixteen_threads_at_random(caplog: pytest.LogCaptureFixture):
             expected[thread] += 1
         done.append(thread)
 
-    started = time.monotonic()
     ended(*[running(lambda thread=thread: work(thread)) for thread in range(THREADS)])
-    assert time.monotonic() - started < 3
     assert sorted(done) == list(range(THREADS))
     assert recorder.overlaps == 0
     assert len(recorder.seen) == THREADS * count
@@ -589,9 +587,7 @@ def test_sixteen_threads_through_nested_hubs_lose_nothing():
             for hub in hubs:
                 assert hub.drain(DEADLINE)
 
-    started = time.monotonic()
     ended(*[running(lambda thread=thread: work(thread)) for thread in range(THREADS)])
-    assert time.monotonic() - started < 3
     for recorder in (*recorders, *echoes):
         assert recorder.overlaps == 0
         assert len(recorder.seen) == THREADS * count

@@ -386,10 +386,9 @@ def test_streams_are_typed_by_their_kind(emit: Emitter):
 
 def test_streams_are_typed_wherever_there_are_some(tmp_path: Path):
     """Of associations, servers and AEs of every runtime, of the testing kit, and of recordings."""
-    ae, on_loop = AE(), aio.AE()
-    for each in (ae, on_loop):
-        each.add_requested_context(Verification)
-        each.add_supported_context(Verification)
+    ae = AE()
+    ae.add_requested_context(Verification)
+    ae.add_supported_context(Verification)
     assert_type(ae.events.pdu_recv, Observable[records.PDUReceived])
     assert_type(ae.association("192.0.2.1", 104).events.dimse_sent, Observable[records.DIMSESent])
     with ae.start_server(("127.0.0.1", 0), block=False) as server:
@@ -398,8 +397,6 @@ def test_streams_are_typed_wherever_there_are_some(tmp_path: Path):
         assert_type(server.associations, Observable[Association])
         recorder = record(server, tmp_path / "r")
     recorder.close()
-    assert_type(on_loop.events.aborted, Observable[records.Aborted])
-    assert_type(on_loop.association("192.0.2.1", 104).events.pdu_recv, Observable[records.PDUReceived])
     both = pair(ae, ae)
     assert_type(both.requestor.events.acse_recv, Observable[records.ACSEReceived])
     assert_type(both.server.events.conn_open, Observable[records.ConnectionOpened])
@@ -408,16 +405,18 @@ def test_streams_are_typed_wherever_there_are_some(tmp_path: Path):
     assert_type(recording.associations, Observable[RecordedAssociation])
 
 
-async def of_an_asyncio_server(ae: aio.AE) -> None:
-    async with ae.start_server(("127.0.0.1", 0)) as server:
-        assert_type(server.events.data_recv, Observable[records.DataReceived])
-        assert_type(server.associations, Observable[aio.Association])
+def test_streams_of_asyncio_are_typed():
+    async def streams() -> None:
+        ae = aio.AE()
+        ae.add_requested_context(Verification)
+        ae.add_supported_context(Verification)
+        assert_type(ae.events.aborted, Observable[records.Aborted])
+        assert_type(ae.association("192.0.2.1", 104).events.pdu_recv, Observable[records.PDUReceived])
+        async with ae.start_server(("127.0.0.1", 0)) as server:
+            assert_type(server.events.data_recv, Observable[records.DataReceived])
+            assert_type(server.associations, Observable[aio.Association])
 
-
-def test_streams_of_an_asyncio_server_are_typed():
-    ae = aio.AE()
-    ae.add_supported_context(Verification)
-    asyncio.run(of_an_asyncio_server(ae))
+    asyncio.run(streams())
 
 
 def test_every_stream_is_declared_with_the_record_of_its_kind():

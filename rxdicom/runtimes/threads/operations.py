@@ -329,8 +329,10 @@ class Operations:
     def is_alone(self) -> bool:
         """Whether nobody but the current thread waits for a response."""
         thread = threading.get_ident()
-        others = [each for each in tuple(self._outstanding.values()) if each.thread != thread or not each.is_attended]
-        return not others
+        outstanding = tuple(self._outstanding.values())
+        if len(outstanding) == 1:
+            return outstanding[0].thread == thread and outstanding[0].is_attended
+        return all(each.thread == thread and each.is_attended for each in outstanding)
 
     def _pump(self, deadline: float | None) -> None:
         try:
