@@ -2,9 +2,12 @@
 
 import selectors
 import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,18 +16,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxdicom import evt
-from rxdicom.events.records import Aborted
+from rxdicom.events.records import Aborted, DataReceived
 from rxdicom.protocol.policy import Limits
 from rxdicom.runtimes.unfinished import Unfinished
 from rxdicom.wire.items import PresentationContextRQ
 from rxdicom.wire.pdu import HEADER, AssociateAC, AssociateRQ, encode_pdu
 from rxdicom.wire.uids import IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from tests.apps.support import server
 from tests.contract.runtime import RUNTIMES
 from tests.memory import Memory
 from tests.runtimes.raw import DEADLINE, Raw, connect, request
 
 ATTACKERS = 1000
+
+BLOCKING = """
+import sys
+from rxdicom import AE
+
+ae = AE()
+ae.add_supported_context("1.2.840.10008.1.1")
+with ae.start_server(("127.0.0.1", 0), block=False) as server:
+    print(server.address[1], flush=True)
+    sys.stdin.read()
+"""
+LOOP = """
+import asyncio, sys
+from rxdicom.aio import AE
+
+async def main():
+    ae = AE()
+    ae.add_supported_context("1.2.840.10008.1.1")
+    async with ae.start_server(("127.0.0.1", 0)) as server:
+        print(server.address[1], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(params=["threads", "aio"])
@@ -67,18 +93,30 @@ def closed(selector: selectors.BaseSelector, count: int) -> None:
             count -= 1
 
 
-def test_a_thousand_unfinished_requests_hold_little() -> None:
-    """Measured in a process of its own, at the worst moment, beyond what a thousand idle connections need."""
+@contextmanager
+def serving(script: str) -> Generator[tuple[int, int]]:
+    """A server in a process of its own that logs nothing; yields the process and the port."""
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.pid, int(process.stdout.readline())
+    finally:
+        process.communicate(timeout=DEADLINE)
+
+
+@pytest.mark.parametrize("script", [BLOCKING, LOOP], ids=["threads", "aio"])
+def test_a_thousand_unfinished_requests_hold_little(script: str) -> None:
+    """Measured at the worst moment, beyond what a thousand idle connections need."""
     limits = Limits()
-    with server("echoscp") as running, ExitStack() as opened:
+    with serving(script) as (pid, port), ExitStack() as opened:
         selector = opened.enter_context(selectors.DefaultSelector())
-        peers = [opened.enter_context(_connected(running.port)) for _ in range(ATTACKERS)]
+        peers = [opened.enter_context(_connected(port)) for _ in range(ATTACKERS)]
         for each in peers:
             selector.register(each.sock, selectors.EVENT_READ)
-        with _connected(running.port) as raw:
+        with _connected(port) as raw:
             # They were accepted in their order: all the others are there.
             raw.associate()
-        memory = Memory(running.process.pid)
+        memory = Memory(pid)
         data = all_but_the_last_byte(limits.associate)
         for each in peers:
             with suppress(ConnectionError):
@@ -87,19 +125,28 @@ def test_a_thousand_unfinished_requests_hold_little() -> None:
         assert memory.most() < 32
         # All the same an ordinary request passes, and a large one.
         for asked in (request(), large_request()):
-            with _connected(running.port) as raw:
+            with _connected(port) as raw:
                 assert isinstance(raw.associate(asked), AssociateAC)
 
 
 def test_who_holds_the_most_is_cut_off_and_says_so(scp: Any) -> None:
     ended: list[Aborted] = []
+    received: dict[Any, int] = {}
+    arrived = threading.Event()
+
+    def count(event: DataReceived) -> None:
+        received[event.assoc] = received.get(event.assoc, 0) + len(event.data)
+        if received[event.assoc] > 90_000:
+            arrived.set()
+
     scp.limits = evolve(scp.limits, unfinished=100_000)
-    handlers = [(evt.EVT_ABORTED, ended.append)]
+    handlers = [(evt.EVT_ABORTED, ended.append), (evt.EVT_DATA_RECV, count)]
     with scp.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers) as listening:
         with connect(listening) as small, connect(listening) as large, connect(listening) as last:
             whole = encode_pdu(request())
             small.send(whole[:-1])
             large.send(all_but_the_last_byte(90_000))
+            assert arrived.wait(DEADLINE)
             last.send(all_but_the_last_byte(60_000))
             assert large.is_closed()
             assert _is_open(last)

@@ -19,6 +19,7 @@ from rxdicom.runtimes.association import NOWHERE
 from rxdicom.runtimes.sockets import end_point, expect_data, prepare
 
 BUFFER_SIZE = 262144
+_UNASSOCIATED = 4096
 _RUNS_AT_A_TIME = 4
 """Runs of PDUs (of about 264 kB) that one association writes before the others of its loop have their turn."""
 
@@ -215,7 +216,8 @@ class Connection(asyncio.BufferedProtocol):
     # ---- reading
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - how much there is does not matter
-        return self._buffer
+        # Without an association little at a time, so that who has sent too much is cut off before it is read.
+        return self._buffer if self._protocol.is_associated else self._buffer[:_UNASSOCIATED]
 
     def buffer_updated(self, nbytes: int) -> None:
         now = self.now()
