@@ -82,7 +82,7 @@ def as_scp(runtime: str, load: Load) -> Run:
     """DCMTK's storescu, one for each association, all at once."""
     with _peer("scp", runtime) as server:
         port = int(_said(server))
-        command = [part.format(port=port, folder=load.folder) for part in STACKS["nodelay"].store_scu]
+        command = [part.format(port=port, source=load.folder) for part in STACKS["nodelay"].store_scu]
         started = time.perf_counter()
         senders = [subprocess.Popen(command, env=_NODELAY) for _ in range(load.associations)]
         codes = [sender.wait(_DEADLINE) for sender in senders]

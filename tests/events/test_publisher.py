@@ -106,7 +106,7 @@ def test_values_that_are_no_part_of_the_event_are_dropped(notice: Notice, hubs: 
 def test_nothing_is_built_for_nobody(hubs: tuple[Hub, ...], clock: Clock):
     publisher = Publisher(None, hubs, clock)
     publisher.publish_all([(notice, tuple(values.values())) for notice, values in VALUES.items()])
-    assert publisher.mask == 0
+    assert publisher.mask() == 0
     observe(hubs[1], evt.EVT_PDU_RECV)
     publisher.publish_all([(Notice.PDU_SENT, (ReleaseRQ(),)), (Notice.DATA_RECV, (b"x",))])
     assert clock.asked == 0
@@ -142,7 +142,7 @@ def test_the_mask_is_what_anybody_observes(hubs: tuple[Hub, ...]):
     publisher = Publisher(None, hubs)
     observe(hubs[0], evt.EVT_PDU_RECV)
     observe(hubs[2], evt.EVT_ABORTED)
-    assert publisher.mask == 1 << Notice.PDU_RECV | 1 << Notice.ABORTED
+    assert publisher.mask() == 1 << Notice.PDU_RECV | 1 << Notice.ABORTED
 
 
 def test_events_come_in_the_order_of_the_notices(hubs: tuple[Hub, ...]):
