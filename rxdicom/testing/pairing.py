@@ -1,7 +1,7 @@
 """Two application entities and one association between them, in memory: the shortest way to test both sides."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Self
 
 from rxdicom.errors import StateError
 from rxdicom.events.bindings import EventHandler
@@ -10,6 +10,7 @@ from rxdicom.presentation import PresentationContext
 from rxdicom.runtimes.entity import Entity
 from rxdicom.testing.association import MemoryAssociation
 from rxdicom.testing.clock import VirtualClock
+from rxdicom.testing.entities import MemoryServer
 from rxdicom.testing.faults import Faults
 from rxdicom.testing.network import Network
 from rxdicom.wire.items import UserItem
@@ -23,7 +24,7 @@ class Pair:
     As a context manager it opens the association, releases it on the way out, and aborts it when left by an exception.
     """
 
-    def __init__(self, network: Network, requestor: MemoryAssociation, server: Any) -> None:
+    def __init__(self, network: Network, requestor: MemoryAssociation, server: MemoryServer) -> None:
         self.network = network
         self.requestor = requestor
         """The side that asks, not yet open."""

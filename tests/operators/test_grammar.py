@@ -305,11 +305,14 @@ def looped(make: Callable[[], Any], close: int, *more: tuple[int, Notification[A
     clock, made = Clock(), list[Any]()
     before = [(when, item) for when, item in ACTIVITY if not more or when < more[0][0]]
     source: HotObservable[Any] = clock.create_hot_observable([*nexts(before), *recorded(more)])
-    clock.schedule_absolute(START, lambda *_: made.append(source.pipe(make())))
+
+    def begin(*_: object) -> None:
+        made.append(source.pipe(make()))
 
     def leave(*_: object) -> None:
         made[0].close() if hasattr(made[0], "close") else asyncio.run(made[0].aclose())
 
+    clock.schedule_absolute(START, begin)
     clock.schedule_absolute(close, leave)
     clock.advance_to(STOP)
     return made[0], source
