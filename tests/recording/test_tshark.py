@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ class Listener:
         # Its connections, from a port of its own to nobody, show how far the capture has come.
         self._probe = free_port()
         wanted = " or ".join(f"tcp port {each}" for each in (*ports, self._probe))
-        command = [tshark(), "-q", "-i", "lo", "-f", wanted, "-w", str(path), "-a", f"duration:{2 * DEADLINE:.0f}"]
+        # Before the first interface a filter is that of all.
+        command = [tshark(), "-q", "-f", wanted, "-i", "lo", "-w", str(path), "-a", f"duration:{2 * DEADLINE:.0f}"]
         self._process = subprocess.Popen(
             [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -49,11 +51,14 @@ class Listener:
     def catch_up(self) -> None:
         """Wait until what happened before this is in the file: what happens now is behind it."""
         deadline = monotonic() + DEADLINE
-        size = self._size()
-        while self._size() <= size:
+        # How the TCP headers of its connections begin: a file that grows may do so with what happened before.
+        marks: list[bytes] = []
+        while not any(mark in self._captured() for mark in marks):
             if self._process.poll() is not None or monotonic() > deadline:
                 self._give_up()
             with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                marks.append(struct.pack("!HH", probe.getsockname()[1], self._probe))
                 probe.settimeout(0.05)
                 # It is refused; or, where nothing is, a pause.
                 probe.connect_ex(("127.0.0.1", self._probe))
@@ -66,8 +71,8 @@ class Listener:
             pytest.skip(message)
         pytest.fail(message)
 
-    def _size(self) -> int:
-        return self._path.stat().st_size if self._path.exists() else 0
+    def _captured(self) -> bytes:
+        return self._path.read_bytes() if self._path.exists() else b""
 
     @staticmethod
     def _pause() -> None:
