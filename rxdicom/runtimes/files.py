@@ -78,9 +78,11 @@ def open_part10(path: str) -> tuple[FileHead, Source]:
             wanted *= 8
         if len(start) < size:
             return head, FileSource(fd, head.offset, size - head.offset)
+        whole = start[:size]
+        padded = whole + b"\0" if (size - head.offset) & 1 else whole
+        source = BytesSource(memoryview(padded)[head.offset :])
         os.close(fd)
-        data = memoryview(start + b"\0" if (size - head.offset) & 1 else start)
-        return head, BytesSource(data[head.offset :])
+        return head, source
     except InvalidFile as error:
         os.close(fd)
         raise InvalidFile(f"{path}: {error}") from None
