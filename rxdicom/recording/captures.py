@@ -112,16 +112,21 @@ class _Connection:
             yield from self._heard(segment.at, segment.source, part)
         if segment.has_rst or all(each.is_over for each in self._streams.values()):
             self.is_over = True
+            yield from self._gaps(segment.at)
             if self.tap is not None:
                 yield partial(self.tap.close, segment.at)
 
     def lost(self, at: datetime) -> Iterator[Act]:
         """Nothing more was captured of it."""
+        yield from self._gaps(at)
+        if self.tap is not None:
+            yield self.tap.end
+
+    def _gaps(self, at: datetime) -> Iterator[Act]:
+        """Nothing comes any more: what waits for earlier bytes waits in vain."""
         for source, stream in self._streams.items():
             for gap in stream.finish():
                 yield from self._heard(at, source, gap)
-        if self.tap is not None:
-            yield self.tap.end
 
     def _heard(self, at: datetime, source: Endpoint, part: bytes | Gap) -> Iterator[Act]:
         if self._is_association is None:

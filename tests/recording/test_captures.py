@@ -378,6 +378,17 @@ def test_a_segment_that_was_not_captured_is_said(tmp_path: Path, caplog: pytest.
     assert "not understood from here on: 1460 bytes are missing" in caplog.text
 
 
+def test_a_segment_that_was_not_captured_is_said_of_a_connection_that_was_cut(tmp_path: Path):
+    talk, *_ = session()
+    frames = talk.frames(cut=pieces(1460))[:30]
+    del frames[20]
+    frames.append(Speaker().segment(frames[-1][0] + 1, 0, flags=RST))
+    damages, happened = damage_of(replay(write_capture(tmp_path / "c.pcap", frames)))
+    assert damages == ["1460 bytes are missing in the capture"]
+    assert happened[-1] == "CONN_CLOSE"
+    assert "ABORTED" not in happened
+
+
 def test_frames_that_were_cut_off_are_said(tmp_path: Path):
     talk, *_ = session()
     frames = [(at, frame[:400]) for at, frame in talk.frames(cut=pieces(1460))]

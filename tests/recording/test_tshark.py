@@ -36,10 +36,14 @@ class Listener:
         wanted = " or ".join(f"tcp port {each}" for each in (*ports, self._probe))
         # Before the first interface a filter is that of all.
         command = [tshark(), "-q", "-f", wanted, "-i", "lo", "-w", str(path), "-a", f"duration:{2 * DEADLINE:.0f}"]
+        # In MiB: nothing is to be lost when it has to wait for a processor.
+        command += ["-B", "64"]
         self._process = subprocess.Popen(
             [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         self._said: list[str] = []
+        # How the TCP headers of all probes began: a port may come again, and would be taken for what is captured now.
+        self._marked: set[bytes] = set()
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
         self.catch_up()
@@ -58,7 +62,10 @@ class Listener:
                 self._give_up()
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
-                marks.append(struct.pack("!HH", probe.getsockname()[1], self._probe))
+                mark = struct.pack("!HH", probe.getsockname()[1], self._probe)
+                if mark not in self._marked:
+                    self._marked.add(mark)
+                    marks.append(mark)
                 probe.settimeout(0.05)
                 # It is refused; or, where nothing is, a pause.
                 probe.connect_ex(("127.0.0.1", self._probe))
