@@ -11,7 +11,7 @@ from attrs import frozen
 
 from rxdicom.errors import DatasetError
 from rxdicom.wire.encoded import INFLATED, Encoded
-from rxdicom.wire.part10 import encode_head
+from rxdicom.wire.part10 import HeadTemplate, head_template
 from rxdicom.wire.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -340,16 +340,20 @@ def _decompressed(dataset: "Dataset", source: str) -> "Dataset":
     return copied
 
 
-def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, source_ae_title: str = "") -> bytes:
-    """Preamble and file meta information of a Part 10 file (PS3.10 §7.1) written by this implementation."""
-    return encode_head(
+def file_heads(sop_class_uid: str, transfer_syntax: str, source_ae_title: str = "") -> HeadTemplate:
+    """Preamble and file meta information of Part 10 files (PS3.10 §7.1) written by this implementation."""
+    return head_template(
         sop_class_uid,
-        sop_instance_uid,
         transfer_syntax,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
         implementation_version_name=IMPLEMENTATION_VERSION_NAME,
         source_ae_title=source_ae_title,
     )
+
+
+def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, source_ae_title: str = "") -> bytes:
+    """The same of one file."""
+    return file_heads(sop_class_uid, transfer_syntax, source_ae_title).head(sop_instance_uid)
 
 
 def file_meta(

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rxdicom.errors import ArgumentError, PeerProtocolError
-from rxdicom.wire.dimse import MAX_COMMAND_SET, NO_DATASET, CommandDecoder, Message
+from rxdicom.wire.dimse import MAX_COMMAND_SET, NO_DATASET, Message
 from rxdicom.wire.encoded import Encoded
+from rxdicom.wire.templates import CommandDecoder
 
 _COMMAND, _LAST = 1, 2
 _ALONE = _COMMAND | _LAST

@@ -16,7 +16,7 @@ from rxdicom.protocol.policy import Limits, Timeouts
 from rxdicom.protocol.receiver import COLLECT, KEEP, SKIP, STREAM, Receiver
 from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.encoded import Source
-from rxdicom.wire.pdata import CommandEncoder, message_runs
+from rxdicom.wire.pdata import message_runs
 from rxdicom.wire.pdu import (
     HEADER,
     HEADER_SIZE,
@@ -34,6 +34,7 @@ from rxdicom.wire.pdu import (
     decode_pdu,
     encode_pdu,
 )
+from rxdicom.wire.templates import CommandEncoder
 
 _RECEIVED: dict[type, Event] = {
     AssociateRQ: Event.RQ_RECEIVED,
@@ -198,7 +199,8 @@ class Protocol:
         if self.state is not _ESTABLISHED or self.watched & _FSM_TRANSITION:
             # Otherwise DT-1, which does nothing but what follows.
             self._fire(Event.P_DATA_REQUEST)
-        runs = None if source is None else message_runs(message, source, self.negotiated.maximum_length)
+        length, encode = self.negotiated.maximum_length, self._encoder.encode
+        runs = None if source is None else message_runs(message, source, length, encode)
         self.outgoing.append((message, runs, source))
         command = message.command
         kind = command["CommandField"]

@@ -3,17 +3,17 @@
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rxdicom.errors import InvalidFile
-from rxdicom.events.datasets import file_head
+from rxdicom.events.datasets import file_heads
 from rxdicom.protocol.assembler import Sink
 from rxdicom.protocol.policy import Limits
 from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.encoded import BytesSource, Encoded, Source
-from rxdicom.wire.part10 import HEAD_LIMIT, FileHead, read_head
+from rxdicom.wire.part10 import HEAD_LIMIT, FileHead, HeadTemplate, read_head
 
 if TYPE_CHECKING:
     from rxdicom.events.records import CStore
@@ -96,7 +96,7 @@ class SpoolSink:
 
     __slots__ = ("_data", "_error", "_fd", "_folder", "_head", "_limits", "_path", "_size", "_syntax")
 
-    def __init__(self, message: Message, transfer_syntax: str, limits: Limits, folder: str | None, source: str) -> None:
+    def __init__(self, transfer_syntax: str, limits: Limits, folder: str | None, head: bytes) -> None:
         self._syntax = transfer_syntax
         self._limits = limits
         self._folder = folder
@@ -105,9 +105,7 @@ class SpoolSink:
         self._path = ""
         self._size = 0
         self._error: Exception | None = None
-        is_store = message.CommandField == Command.C_STORE_RQ
-        identity = (message.AffectedSOPClassUID or "", message.AffectedSOPInstanceUID or "")
-        self._head = file_head(*identity, transfer_syntax, source) if is_store else b""
+        self._head = head
 
     def write(self, data: memoryview) -> None:
         self._size += len(data)
@@ -167,9 +165,20 @@ class SinkFactory:
         self._limits = limits
         self._folder = folder
         self.source_ae_title = source_ae_title
+        # For the heads of files: what the last had in common with the one before, as nearly all have.
+        self._terms: tuple[str, str, str] | None = None
+        self._heads = HeadTemplate(b"", b"")
 
     def __call__(self, message: Message, transfer_syntax: str) -> Sink:
-        return SpoolSink(message, transfer_syntax, self._limits, self._folder, self.source_ae_title)
+        return SpoolSink(transfer_syntax, self._limits, self._folder, self._head(message.command, transfer_syntax))
+
+    def _head(self, command: Mapping[str, Any], transfer_syntax: str) -> bytes:
+        if command["CommandField"] != Command.C_STORE_RQ:
+            return b""
+        terms = command.get("AffectedSOPClassUID", ""), transfer_syntax, self.source_ae_title
+        if terms != self._terms:
+            self._terms, self._heads = terms, file_heads(*terms)
+        return self._heads.head(command.get("AffectedSOPInstanceUID", ""))
 
 
 def forget(encoded: Encoded | None) -> None:

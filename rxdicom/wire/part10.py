@@ -267,36 +267,50 @@ def _no_dataset(offset: int, declared: str) -> str:
     return "no Transfer Syntax UID (0002,0010), and the data set does not show it; add it or leave it out"
 
 
-def encode_head(
+@frozen
+class HeadTemplate:
+    """What the heads of several files have in common: all around their SOP Instance UIDs."""
+
+    before: bytes
+    after: bytes
+
+    def head(self, sop_instance_uid: str) -> bytes:
+        """Preamble, prefix and file meta information (PS3.10 §7.1) of one of them.
+
+        A UID of more than 65,534 bytes raises :exc:`~rxdicom.errors.ArgumentError`.
+        """
+        instance = _element(0x03, b"UI", sop_instance_uid)
+        size = len(self.before) + len(instance) + len(self.after)
+        return _PREAMBLE + _GROUP_LENGTH.pack(2, 0, b"UL", 4, size) + self.before + instance + self.after
+
+
+def head_template(
     sop_class_uid: str,
-    sop_instance_uid: str,
     transfer_syntax_uid: str,
     *,
     implementation_class_uid: str,
     implementation_version_name: str,
     source_ae_title: str = "",
-) -> bytes:
-    """Preamble, prefix and file meta information (PS3.10 §7.1) to be written before a data set as it was received.
+) -> HeadTemplate:
+    """The heads of files to be written before data sets as they were received.
 
     An empty version name or AE title is left out. What a peer sent is kept as it is, even where it is no UID, but
     characters outside ASCII are written as escapes. A value of more than 65,534 bytes raises
     :exc:`~rxdicom.errors.ArgumentError`.
     """
     rows = (
-        (0x02, b"UI", sop_class_uid),
-        (0x03, b"UI", sop_instance_uid),
         (0x10, b"UI", transfer_syntax_uid),
         (0x12, b"UI", implementation_class_uid),
         (0x13, b"SH", implementation_version_name),
         (0x16, b"AE", source_ae_title),
     )
-    elements = [_element(number, vr, text) for number, vr, text in rows if text or vr == b"UI"]
-    group = _VERSION + b"".join(elements)
-    return _PREAMBLE + pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
+    after = b"".join([_element(number, vr, text) for number, vr, text in rows if text or vr == b"UI"])
+    return HeadTemplate(_VERSION + _element(0x02, b"UI", sop_class_uid), after)
 
 
 _PREAMBLE = bytes(128) + b"DICM"
 _VERSION = pack("<HH2sHIH", 2, 1, b"OB", 0, 2, 0x0100)
+_GROUP_LENGTH = Struct("<HH2sHI")
 
 
 def _element(number: int, vr: bytes, text: str) -> bytes:

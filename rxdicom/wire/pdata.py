@@ -1,11 +1,10 @@
 """Fragmentation (PS3.8 Annex E, PS3.7 Annex F): a message as runs of P-DATA-TF PDUs, made while they are sent."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from struct import Struct
-from typing import Any
 
 from rxdicom.errors import ArgumentError
-from rxdicom.wire.dimse import Message, encode_command_set, identifier_position, worth_remembering
+from rxdicom.wire.dimse import Message, encode_command_set
 from rxdicom.wire.encoded import Source
 from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
 
@@ -18,8 +17,8 @@ the command set before them), small enough for the CPU's cache."""
 UNLIMITED_LENGTH = 131072
 """PDU length used towards a peer that sets no limit, or a higher one: it bounds what a run allocates."""
 
-_COMMAND, _LAST = 1, 2
-_US = Struct("<H")
+COMMAND, LAST = 1, 2
+"""Bits of the message control header of a fragment (PS3.8 §E.2)."""
 
 
 def fragment_length(maximum_length: int) -> int:
@@ -39,46 +38,12 @@ def command_pdus(message: Message, maximum_length: int) -> bytes:
     command = encode_command_set(message.command)
     step = fragment_length(maximum_length)
     if len(command) <= step:
-        return fragment_header(len(command), message.context_id, _COMMAND | _LAST) + command
+        return fragment_header(len(command), message.context_id, COMMAND | LAST) + command
     pieces = [command[at : at + step] for at in range(0, len(command), step)]
     return b"".join(
-        fragment_header(len(piece), message.context_id, _COMMAND | (_LAST if index == len(pieces) - 1 else 0)) + piece
+        fragment_header(len(piece), message.context_id, COMMAND | (LAST if index == len(pieces) - 1 else 0)) + piece
         for index, piece in enumerate(pieces)
     )
-
-
-class CommandEncoder:
-    """:func:`command_pdus` for those of one association, which often differ in their message ID alone."""
-
-    __slots__ = ("_after", "_before", "_command", "_keyword", "_misses", "_terms")
-
-    def __init__(self) -> None:
-        self._misses = 0
-        self._command: dict[str, Any] = {}
-        self._terms = 0, 0
-        self._keyword = ""
-        self._before = self._after = b""
-
-    def encode(self, message: Message, maximum_length: int) -> bytes:
-        """The PDUs. Raises :class:`~rxdicom.errors.ArgumentError` for an element that cannot be encoded."""
-        command, number = message.command, message.command.get(self._keyword)
-        if number is not None and (message.context_id, maximum_length) == self._terms:
-            self._command[self._keyword] = number
-            if command == self._command and 0 <= number <= 0xFFFF:
-                self._misses = 0
-                return self._before + _US.pack(number) + self._after
-        pdus = command_pdus(message, maximum_length)
-        self._misses += 1
-        if worth_remembering(self._misses):
-            self._remember(message, maximum_length, pdus)
-        return pdus
-
-    def _remember(self, message: Message, maximum_length: int, pdus: bytes) -> None:
-        _, length = HEADER.unpack_from(pdus)
-        alone = length + HEADER_SIZE == len(pdus)
-        position, self._keyword = identifier_position(pdus[OVERHEAD:]) if alone else (0, "")
-        self._before, self._after = pdus[: OVERHEAD + position], pdus[OVERHEAD + position + 2 :]
-        self._command, self._terms = dict(message.command), (message.context_id, maximum_length)
 
 
 def fragment_header(length: int, context_id: int, control: int) -> bytes:
@@ -87,23 +52,29 @@ def fragment_header(length: int, context_id: int, control: int) -> bytes:
 
 
 def message_runs(
-    message: Message, source: Source | None, maximum_length: int
+    message: Message,
+    source: Source | None,
+    maximum_length: int,
+    encode: Callable[[Message, int], bytes] = command_pdus,
 ) -> Generator[bytes | memoryview, None, None]:
     """The message as runs of whole PDUs; each must be sent before the next is asked for, which reuses its memory.
 
     The command set and the first fragments of the dataset share the first run. ``source`` is read a run at a time
-    and closed at the end, also when a run fails or the generator is closed early, or before its first run.
+    and closed at the end, also when a run fails or the generator is closed early, or before its first run. ``encode``
+    makes the PDUs of the command set.
     """
-    runs = _runs(message, source, maximum_length)
+    runs = _runs(message, source, maximum_length, encode)
     # Into its try: a generator that was never started would not close its source.
     next(runs)
     return runs
 
 
-def _runs(message: Message, source: Source | None, maximum_length: int) -> Generator[bytes | memoryview, None, None]:
+def _runs(
+    message: Message, source: Source | None, maximum_length: int, encode: Callable[[Message, int], bytes]
+) -> Generator[bytes | memoryview, None, None]:
     try:
         yield b""
-        command = command_pdus(message, maximum_length)
+        command = encode(message, maximum_length)
         if source is None:
             yield command
         else:
@@ -132,7 +103,7 @@ def _data_runs(command: bytes, context_id: int, source: Source, step: int) -> It
             length = min(step, size - position)
             position += length
             last = position == size
-            buffer[end : end + OVERHEAD] = fragment_header(length, context_id, _LAST) if last else header
+            buffer[end : end + OVERHEAD] = fragment_header(length, context_id, LAST) if last else header
             views.append(run[end + OVERHEAD : end + OVERHEAD + length])
             end += OVERHEAD + length
         source.read_into(start, views)

@@ -18,7 +18,7 @@ from pydicom import FileDataset
 
 from rxdicom import AE
 from rxdicom.__main__ import main
-from rxdicom.wire.part10 import encode_head
+from rxdicom.wire.part10 import head_template
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
@@ -120,9 +120,8 @@ def dicom_file(
     filling: int = 0,
 ) -> Path:
     """Write a small DICOM file; what is not explicit VR little endian only claims to be something else."""
-    head = encode_head(
-        sop_class, instance, syntax, implementation_class_uid="1.2.3.4", implementation_version_name="TEST"
-    )
+    names = {"implementation_class_uid": "1.2.3.4", "implementation_version_name": "TEST"}
+    head = head_template(sop_class, syntax, **names).head(instance)
     dataset = element(0x00080016, b"UI", sop_class.encode()) + element(0x00080018, b"UI", instance.encode())
     dataset += element(0x00100010, b"PN", b"DOE^JOHN")
     path.parent.mkdir(parents=True, exist_ok=True)

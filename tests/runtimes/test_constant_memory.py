@@ -16,7 +16,7 @@ from attrs import evolve
 from rxdicom import AE, evt
 from rxdicom.events.records import CStore
 from rxdicom.sop_class import SecondaryCaptureImageStorage
-from rxdicom.wire.part10 import encode_head, read_head
+from rxdicom.wire.part10 import head_template, read_head
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from tests.apps.support import Server, server
 from tests.memory import MEBIBYTE, Memory
@@ -67,11 +67,12 @@ ae.shutdown()
 
 def large_file(path: Path, size: int) -> Path:
     """A Part 10 file with so many bytes of pixel data, most of them a hole in the file."""
-    identity = (str(SecondaryCaptureImageStorage), INSTANCE, EXPLICIT_VR_LITTLE_ENDIAN)
-    head = encode_head(*identity, implementation_class_uid="1.2.3.4", implementation_version_name="TEST")
+    sop_class = str(SecondaryCaptureImageStorage)
+    names = {"implementation_class_uid": "1.2.3.4", "implementation_version_name": "TEST"}
+    head = head_template(sop_class, EXPLICIT_VR_LITTLE_ENDIAN, **names).head(INSTANCE)
     elements = b"".join(
         tag + b"UI" + len(uid).to_bytes(2, "little") + uid.encode()
-        for tag, uid in ((b"\x08\0\x16\0", f"{identity[0]}\0"), (b"\x08\0\x18\0", INSTANCE))
+        for tag, uid in ((b"\x08\0\x16\0", f"{sop_class}\0"), (b"\x08\0\x18\0", INSTANCE))
     )
     elements += b"\x20\0\x0d\0UI" + len(INSTANCE).to_bytes(2, "little") + INSTANCE.encode()
     with path.open("wb") as file:

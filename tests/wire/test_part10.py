@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileDataset
 
 from rxdicom.errors import ArgumentError, InvalidFile
-from rxdicom.wire.part10 import HEAD_LIMIT, MEDIA_STORAGE_DIRECTORY, FileHead, encode_head, read_head
+from rxdicom.wire.part10 import HEAD_LIMIT, MEDIA_STORAGE_DIRECTORY, FileHead, head_template, read_head
 from rxdicom.wire.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -61,15 +61,27 @@ def refusal(data: bytes) -> str:
     return str(caught.value)
 
 
-def head_of(head: FileHead) -> bytes:
-    return encode_head(
-        head.sop_class_uid,
-        head.sop_instance_uid,
-        head.transfer_syntax_uid,
-        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-        source_ae_title="SENDER",
+def encode_head(
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    transfer_syntax_uid: str,
+    *,
+    class_uid: str = IMPLEMENTATION_CLASS_UID,
+    version_name: str = IMPLEMENTATION_VERSION_NAME,
+    title: str = "",
+) -> bytes:
+    heads = head_template(
+        sop_class_uid,
+        transfer_syntax_uid,
+        implementation_class_uid=class_uid,
+        implementation_version_name=version_name,
+        source_ae_title=title,
     )
+    return heads.head(sop_instance_uid)
+
+
+def head_of(head: FileHead) -> bytes:
+    return encode_head(head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid, title="SENDER")
 
 
 def element(group: int, number: int, vr: str, value: bytes, coding: str = EXPLICIT_VR_LITTLE_ENDIAN) -> bytes:
@@ -428,14 +440,7 @@ UNDEFLATED = st.sampled_from([*OF_ENCODING.values(), JPEG_BASELINE])
 
 @given(UIDS, UIDS, UNDEFLATED, st.text(max_size=16), st.text(max_size=16))
 def test_round_trip(sop_class: str, instance: str, syntax: str, version: str, title: str) -> None:
-    head = encode_head(
-        sop_class,
-        instance,
-        syntax,
-        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version_name=version,
-        source_ae_title=title,
-    )
+    head = encode_head(sop_class, instance, syntax, version_name=version, title=title)
     coding = syntax if syntax in OF_ENCODING.values() else EXPLICIT_VR_LITTLE_ENDIAN
     bare = element(8, 0x20, "DA", b"20240101", coding)
     assert read_head(head + bare, final=True) == FileHead(sop_class, instance, syntax, len(head))
@@ -444,14 +449,7 @@ def test_round_trip(sop_class: str, instance: str, syntax: str, version: str, ti
 @pytest.mark.parametrize("title", ["", "SENDER", "ODD"])
 def test_encoded_head_as_pydicom_reads_it(title: str) -> None:
     instance = "1.2.826.0.1.3680043.8.498.1"
-    head = encode_head(
-        CT,
-        instance,
-        EXPLICIT_VR_LITTLE_ENDIAN,
-        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-        source_ae_title=title,
-    )
+    head = encode_head(CT, instance, EXPLICIT_VR_LITTLE_ENDIAN, title=title)
     read = by_pydicom(head + dataset()).file_meta
     assert read.FileMetaInformationGroupLength == len(head) - 132 - 12
     assert read.FileMetaInformationVersion == b"\0\1"
@@ -477,9 +475,7 @@ def explicit_lengths(group: bytes) -> list[int]:
 
 
 def test_golden_head() -> None:
-    head = encode_head(
-        "1.2", "1.2.3", "1.2.840.10008.1.2", implementation_class_uid="1.9", implementation_version_name="V"
-    )
+    head = encode_head("1.2", "1.2.3", "1.2.840.10008.1.2", class_uid="1.9", version_name="V")
     assert head == bytes(128) + b"DICM" + (
         b"\2\0\0\0UL\4\0\x58\0\0\0"
         b"\2\0\1\0OB\0\0\2\0\0\0\0\1"
@@ -493,4 +489,4 @@ def test_golden_head() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"\(0002,0003\)"):
-        encode_head("1.2", "1" * 65535, "1.2.3", implementation_class_uid="1.2", implementation_version_name="V")
+        encode_head("1.2", "1" * 65535, "1.2.3")

@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxdicom.errors import ArgumentError
-from rxdicom.wire.dimse import Command, CommandDecoder, Message, decode_command_set, encode_command_set, message
+from rxdicom.wire.dimse import Command, Message, decode_command_set, encode_command_set, message
 from rxdicom.wire.encoded import BytesSource, Encoded
 from rxdicom.wire.pdata import (
     OVERHEAD,
     RUN_SIZE,
     UNLIMITED_LENGTH,
-    CommandEncoder,
     command_pdus,
     fragment_header,
     fragment_length,
@@ -314,58 +313,3 @@ def test_an_encoded_dataset_tells_its_size_and_place_but_no_content() -> None:
     assert "DOE" not in repr(in_memory)
     assert "8 bytes" in repr(in_memory)
     assert "/data/1.dcm" in repr(in_file)
-
-
-# ---- what the encoder and the decoder of an association remember
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["echo", "echo response", "store"]),
-            st.integers(0, 0xFFFF),
-            st.sampled_from([1, 3]),
-            st.sampled_from(["1.2.3", "1.2.34"]),
-            st.sampled_from([1024, 16]),
-        ),
-        max_size=12,
-    )
-)
-def test_what_is_remembered_changes_nothing(messages: list[tuple[str, int, int, str, int]]) -> None:
-    """One encoder and one decoder for a whole series give what the plain functions give for each."""
-    encoder, decoder = CommandEncoder(), CommandDecoder()
-    for name, number, context_id, uid, maximum in messages:
-        made = {
-            "echo": message(Command.C_ECHO_RQ, context_id, MessageID=number, AffectedSOPClassUID=uid),
-            "echo response": message(Command.C_ECHO_RSP, context_id, MessageIDBeingRespondedTo=number, Status=0),
-            "store": message(
-                Command.C_STORE_RQ,
-                context_id,
-                Encoded("1.2.840.10008.1.2", b""),
-                MessageID=number,
-                Priority=0,
-                AffectedSOPClassUID=uid,
-                AffectedSOPInstanceUID=uid,
-            ),
-        }[name]
-        assert encoder.encode(made, maximum) == command_pdus(made, maximum)
-        raw = encode_command_set(made.command)
-        assert decoder.decode(raw) == decode_command_set(raw)
-
-
-def test_a_message_id_that_is_there_twice_is_not_remembered() -> None:
-    raw = encode_command_set(message(Command.C_ECHO_RQ, 1, MessageID=7, AffectedSOPClassUID="1.2").command)
-    twice = raw + bytes.fromhex("00001001020000000900")
-    decoder = CommandDecoder()
-    for _ in range(3):
-        assert decoder.decode(twice) == decode_command_set(twice)
-        assert decoder.decode(raw)["MessageID"] == 7
-
-
-def test_a_number_out_of_range_is_refused_also_when_the_rest_is_remembered() -> None:
-    encoder = CommandEncoder()
-    command = dict(message(Command.C_ECHO_RQ, 1, MessageID=7, AffectedSOPClassUID="1.2").command)
-    assert encoder.encode(Message(command, 1), 1024)
-    with pytest.raises(ArgumentError):
-        encoder.encode(Message({**command, "MessageID": 70000}, 1), 1024)
-    assert encoder.encode(Message(command, 1), 1024) == command_pdus(Message(command, 1), 1024)
