@@ -489,6 +489,34 @@ def test_observers_may_release_and_abort(ae: AE) -> None:
         assert (assoc.is_released, assoc.is_aborted) == (action == "release", action == "abort")
 
 
+def test_who_shuts_down_while_an_association_starts(ae: AE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits until the thread of the association runs, and then for its end."""
+    server = start(ae)
+    assoc = ae.association(*server.address)
+    start_thread = threading.Thread.start
+    outcome: list[Any] = []
+
+    def join() -> None:
+        try:
+            outcome.append(assoc.join(DEADLINE))
+        except RuntimeError as error:
+            outcome.append(error)
+
+    other = threading.Thread(target=join)
+
+    def start_late(thread: threading.Thread) -> None:
+        if thread.name == f"rxdicom-{assoc.name}":
+            start_thread(other)
+            other.join(0.1)
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    with assoc:
+        assert assoc.send_c_echo() == 0
+    other.join(DEADLINE)
+    assert outcome == [True]
+
+
 def test_bind_and_unbind(ae: AE) -> None:
     server = start(ae)
     seen: list[Any] = []

@@ -105,6 +105,8 @@ class Connection:
         self._behind = 0
         # ---- reading
         self._name = name
+        # Held until the reader runs: nobody can wait for the end of a thread that has not begun.
+        self._starting = threading.Lock()
         self._reader: threading.Thread | None = None
         self._reader_id = 0
         self._reader_waits: Waiting | None = None
@@ -131,13 +133,14 @@ class Connection:
         """
         waits = Waiting()
         reader = threading.Thread(target=self._run, args=(transport, first_step), name=self._name, daemon=True)
-        self._transport, self._reader_waits, self._reader = transport, waits, reader
-        try:
-            reader.start()
-        except RuntimeError:
-            self._transport, self._reader_waits, self._reader = None, None, None
-            waits.close()
-            raise
+        with self._starting:
+            self._transport, self._reader_waits, self._reader = transport, waits, reader
+            try:
+                reader.start()
+            except RuntimeError:
+                self._transport, self._reader_waits, self._reader = None, None, None
+                waits.close()
+                raise
 
     @property
     def in_reader(self) -> bool:
@@ -151,11 +154,13 @@ class Connection:
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the reader to end, unless it is the current thread. Whether it has ended."""
-        if self._reader is None:
+        with self._starting:
+            reader = self._reader
+        if reader is None:
             return True
         if not self.in_reader:
-            self._reader.join(timeout)
-        return not self._reader.is_alive()
+            reader.join(timeout)
+        return not reader.is_alive()
 
     # ---- steps
 
