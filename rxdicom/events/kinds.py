@@ -16,7 +16,10 @@ class EventKind(Generic[_R]):
     of its hubs.
     """
 
-    __slots__ = ("_record", "description", "is_notification", "iterates", "name", "number")
+    __slots__ = ("_record", "description", "is_notification", "iterates", "name", "number", "record")
+
+    record: "type[_R]"
+    """The class of its event records."""
 
     def __init__(self, number: int, name: str, description: str, record: str, *, is_notification: bool) -> None:
         self.number = number
@@ -25,8 +28,8 @@ class EventKind(Generic[_R]):
         """Whether the handler of an intervention kind returns an iterable."""
         self.description = description
         self.is_notification = is_notification
-        # The name of the class until it is needed for the first time.
-        self._record: Any = record
+        # The name of the class, which is loaded when it is asked for.
+        self._record = record
 
     @property
     def is_intervention(self) -> bool:
@@ -37,14 +40,16 @@ class EventKind(Generic[_R]):
         """The attribute of ``events`` under which a notification kind is found."""
         return self.name.removeprefix("EVT_").lower()
 
-    @property
-    def record(self) -> "type[_R]":
-        """The class of its event records."""
-        if isinstance(self._record, str):
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Load the class of the records, when it is asked for and not there yet."""
+            if name != "record":
+                raise AttributeError(name)
             from rxdicom.events import records
 
-            self._record = getattr(records, self._record)
-        return self._record
+            self.record = getattr(records, self._record)
+            return self.record
 
     def __repr__(self) -> str:
         return f"evt.{self.name}"

@@ -298,7 +298,8 @@ class Association(AssociationState, Requests):
             provider.cancel(message)
             return
         provider.expect(message)
-        if not self._inbox.put(partial(provider.perform, message), reader=self._connection.in_reader):
+        # Nobody but who has the read turn calls this.
+        if not self._inbox.put(partial(provider.perform, message), reader=not self._connection.leader):
             forget(message.data)
             self.abandon("the peer sent more requests than its window allows")
 

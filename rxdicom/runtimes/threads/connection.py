@@ -108,7 +108,8 @@ class Connection:
         # Held until the reader runs: nobody can wait for the end of a thread that has not begun.
         self._starting = threading.Lock()
         self._reader: threading.Thread | None = None
-        self._reader_id = 0
+        self.reader_id = 0
+        """The thread that reads when nobody waits for a response."""
         self._reader_waits: Waiting | None = None
         self._read_turn = threading.Lock()
         self._buffer = memoryview(bytearray(_FIRST_BUFFER))
@@ -119,7 +120,8 @@ class Connection:
         self._ack_due = False
         self._postponed: deque[Step] = deque()
         # ---- a caller that reads
-        self._leader = 0
+        self.leader = 0
+        """The thread that reads instead of the reader, 0 if there is none."""
         self._leader_waits: Waiting | None = None
         self._left_until = 0.0
         # The reader waits until the caller that reads does so no more.
@@ -145,12 +147,12 @@ class Connection:
     @property
     def in_reader(self) -> bool:
         """Whether the current thread is the reader."""
-        return threading.get_ident() == self._reader_id
+        return threading.get_ident() == self.reader_id
 
     @property
     def in_leader(self) -> bool:
         """Whether the current thread reads although it is not the reader."""
-        return self._leader == threading.get_ident()
+        return self.leader == threading.get_ident()
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the reader to end, unless it is the current thread. Whether it has ended."""
@@ -183,21 +185,27 @@ class Connection:
                     self._pending, more = protocol.data_to_send(now)
                     produced += more
                 seen = owner.publish(produced) if produced else False
-                deadline = protocol.next_deadline()
-                earlier = deadline is not None and (self._armed is None or deadline < self._armed)
+                # The reader itself looks at the deadlines before it waits.
+                earlier = threading.get_ident() != self.reader_id and self._is_earlier(protocol.next_deadline())
             if has_turn and transport is not None and self._pending is not None:
                 done = self._write_pending(transport, may_wait)
         finally:
             if has_turn:
                 self._write_turn.release()
+        if seen:
+            owner.deliver(may_wait=may_wait)
         if produced:
-            self._settle(produced, seen, may_wait)
+            owner.handle(produced)
         if not done:
             self.wake_reader()
         elif protocol.outgoing or protocol.sending is not None or self._pending is not None:
             self.flush(may_wait=may_wait, patient=may_wait)
         if earlier or protocol.closing:
             self.wake_reader()
+
+    def _is_earlier(self, deadline: float | None) -> bool:
+        """Whether the reader waits for longer than until ``deadline``."""
+        return deadline is not None and (self._armed is None or deadline < self._armed)
 
     def perform_soon(self, step: Step) -> None:
         """Take one protocol step now if nobody is at another, else have the reader take it. It waits for nothing.
@@ -237,9 +245,9 @@ class Connection:
         """Have a thread that waits here for a response look again."""
         if thread == threading.get_ident():
             return
-        if thread == self._reader_id:
+        if thread == self.reader_id:
             self.wake_reader()
-        elif thread == self._leader and self._leader_waits is not None:
+        elif thread == self.leader and self._leader_waits is not None:
             self._leader_waits.wake()
 
     # ---- writing
@@ -336,7 +344,7 @@ class Connection:
     # ---- reading
 
     def _run(self, transport: Transport, first_step: Callable[[], None]) -> None:
-        self._reader_id = threading.get_ident()
+        self.reader_id = threading.get_ident()
         try:
             first_step()
             self._owner.work()
@@ -412,21 +420,22 @@ class Connection:
             # Only who receives much has a large buffer: a thousand connections without association have small ones.
             self._buffer = memoryview(bytearray(min(largest, _LARGER * count)))
         self._ack_due = True
+        owner = self._owner
         with self._lock:
-            protocol.watched = self._owner.watched()
+            protocol.watched = owner.watched()
             now = time.monotonic()
             produced = protocol.receive_data(buffer[:count], now)
-            deadline = protocol.next_deadline()
-            if deadline is not None and now >= deadline:
+            if not self._drained:
                 # A peer that never pauses must not escape its deadline.
                 produced += protocol.handle_timeout(now)
-                deadline = protocol.next_deadline()
-            seen = self._owner.publish(produced) if produced else False
-            earlier = deadline is not None and (self._armed is None or deadline < self._armed)
+            seen = owner.publish(produced) if produced else False
+            earlier = self.leader != 0 and self._is_earlier(protocol.next_deadline())
         if protocol.outgoing or self._pending is not None:
             self.flush(may_wait=False)
+        if seen:
+            owner.deliver(may_wait=True)
         if produced:
-            self._settle(produced, seen, True)
+            owner.handle(produced)
         if earlier or protocol.closing:
             self.wake_reader()
         if not self._drained:
@@ -476,7 +485,7 @@ class Connection:
         if self._left_to_reader or not self._read_turn.acquire(blocking=False):
             return False
         transport = self._transport
-        self._leader = threading.get_ident()
+        self.leader = threading.get_ident()
         try:
             if transport is None or self._broken is not None:
                 return False
@@ -503,7 +512,7 @@ class Connection:
         transport = self._transport
         if transport is None or not self._read_turn.acquire(blocking=False):
             return
-        self._leader = threading.get_ident()
+        self.leader = threading.get_ident()
         try:
             while self._broken is None:
                 self._receive(transport)
@@ -512,7 +521,7 @@ class Connection:
         except (RxDicomError, OSError) as error:
             self._broken = error
         finally:
-            self._leader = 0
+            self.leader = 0
             self._read_turn.release()
             if self._broken is not None or self._parked:
                 self.wake_reader()
@@ -526,7 +535,7 @@ class Connection:
     def _stop_leading(self) -> None:
         alone = self._drained and self._broken is None and self._owner.is_alone()
         self._left_until = time.monotonic() + _LEFT_TO_CALLERS if alone else 0.0
-        self._leader = 0
+        self.leader = 0
         self._read_turn.release()
         if not alone:
             self.wake_reader()

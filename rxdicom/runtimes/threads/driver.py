@@ -96,7 +96,8 @@ class Performance:
     def _call(self, event: Any) -> Reply:
         self._event = event
         try:
-            value = self._handlers.call(event)
+            handler, arguments = self._handlers.slot(event.event)
+            value = handler(event, *arguments)
             if event.event.iterates:
                 self._items = iter(value)
             return Value(value)

@@ -17,22 +17,21 @@ from rxdicom.wire.dimse import Command, Message
 class Operation:
     """One request that waits for its only response."""
 
-    __slots__ = ("answer", "batch", "deadline", "error", "expected", "gate", "is_ready", "message_id", "thread")
+    answer: Message | None = None
+    error: Exception | None = None
+    is_ready = False
+    """Whether its caller need not wait any more: observers have seen the answer, or there is an error."""
+    deadline: float | None = None
+    """When the response is due; None until the request has left."""
+    batch: "Batch | None" = None
+    # A bare lock is the fastest hand-off between two threads that there is; there is one only if it is needed.
+    gate: "threading.Lock | None" = None
 
     def __init__(self, kind: Command, message_id: int) -> None:
         self.message_id = message_id
         self.expected = kind | 0x8000
         """The command field of its response."""
         self.thread = threading.get_ident()
-        self.batch: Batch | None = None
-        self.answer: Message | None = None
-        self.error: Exception | None = None
-        self.is_ready = False
-        """Whether its caller need not wait any more: observers have seen the answer, or there is an error."""
-        self.deadline: float | None = None
-        """When the response is due; None until the request has left."""
-        # A bare lock is the fastest hand-off between two threads that there is; there is one only if it is needed.
-        self.gate: threading.Lock | None = None
 
     @property
     def is_over(self) -> bool:
@@ -60,11 +59,6 @@ class Operation:
         """Whether a response under its message ID can be its own."""
         command = answer.command
         return command["CommandField"] == self.expected and command["Status"] not in PENDING
-
-    def arrived(self, answer: Message) -> None:
-        """Note that the response is there: it counts, whatever happens while observers see it, before :meth:`end`."""
-        if not self.is_ready and self.answer is None:
-            self.answer = answer
 
     def end(self, error: Exception | None = None) -> None:
         """Let the caller go on, with the response that has arrived, or with ``error``. Only the first call counts."""
@@ -292,7 +286,7 @@ class Operations:
 
     def _await(self, waiter: Operation | Exchange | Batch, until: float | None) -> None:
         """Wait for news, as the one who reads if nobody else does."""
-        if self._connection.in_reader:
+        if threading.get_ident() == self._connection.reader_id:
             self._pump(until)
         elif not self._connection.lead(waiter, until):
             self._follow(waiter, until)
@@ -346,7 +340,8 @@ class Operations:
         """A request has left: its response is due from now on."""
         operation = self._outstanding.get(message.command.get("MessageID", 0))
         if isinstance(operation, Operation):
-            operation.deadline = _later(self._timeouts.response)
+            seconds = self._timeouts.response
+            operation.deadline = None if seconds is None else time.monotonic() + seconds
         elif operation is not None:
             self._rearm(operation)
             if operation.listener is not None:
@@ -358,23 +353,28 @@ class Operations:
             exchange.deadline = exchange.within_cap(deadline, self._timeouts.operation)
 
     def arrived(self, answer: Message) -> None:
-        """A response has come."""
+        """A response has come. It counts, whatever happens while observers see it, before :meth:`complete`."""
         operation = self._outstanding.get(answer.command["MessageIDBeingRespondedTo"])
-        if operation is not None and operation.accepts(answer):
+        if operation is None or not operation.accepts(answer):
+            return
+        if isinstance(operation, Exchange):
             operation.arrived(answer)
+        elif operation.answer is None and not operation.is_ready:
+            operation.answer = answer
 
     def complete(self, answer: Message) -> bool:
         """Hand a response over. False if nothing was outstanding under its message ID."""
         operation = self._outstanding.get(answer.command["MessageIDBeingRespondedTo"])
         if operation is None:
             return False
-        if not operation.accepts(answer):
-            self._refuse(operation, answer)
-        elif isinstance(operation, Operation):
+        if isinstance(operation, Operation) and (operation.answer is answer or operation.accepts(answer)):
             operation.end()
-            self._connection.wake(operation.thread)
-        else:
+            if operation.thread != threading.get_ident():
+                self._connection.wake(operation.thread)
+        elif isinstance(operation, Exchange) and operation.accepts(answer):
             self._hand_over(operation, answer)
+        else:
+            self._refuse(operation, answer)
         return True
 
     def _hand_over(self, exchange: Exchange, answer: Message) -> None:
