@@ -1,7 +1,8 @@
 """Many objects to be stored: what becomes of each, and the count of it. The same for every runtime."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -57,6 +58,18 @@ class Totals:
             return Totals(self.stored, self.warnings, self.failed + 1, self.bytes)
         warnings = self.warnings + (category == STATUS_WARNING)
         return Totals(self.stored + 1, warnings, self.failed, self.bytes + sent.size)
+
+
+@runtime_checkable
+class Supply(Protocol):
+    """What a batch is taken from where the next one may be asked for while others are on their way: it is opened then,
+    and leaves as soon as there is room for it."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def wants(self, instance: Any) -> bool:
+        """Whether one that was asked for is still to be sent, now that it is its turn. False: it was taken back."""
+        ...
 
 
 def concerns_one(error: Exception) -> bool:

@@ -6,7 +6,7 @@ Here it is planned only, for every runtime. Who works by a plan sees to it that 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from rxdicom.errors import (
     ArgumentError,
@@ -17,7 +17,7 @@ from rxdicom.errors import (
 )
 from rxdicom.log import LOG, words
 from rxdicom.pdu_primitives import Builder
-from rxdicom.runtimes.batches import Sent, concerns_one
+from rxdicom.runtimes.batches import Sent, Supply, concerns_one
 from rxdicom.runtimes.instances import AHEAD, Context, Instance, Lookahead, Unsendable
 from rxdicom.wire.items import AsyncOperationsWindow, UserItem
 
@@ -148,12 +148,28 @@ class Plan:
         return Sent(instance.given, error=failure, attempts=instance.attempts)
 
 
+@frozen
+class _NextOnes:
+    """The supply of one association."""
+
+    instances: Iterator[Any]
+    is_wanted: Callable[[Any], bool]
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.instances
+
+    def wants(self, instance: Any) -> bool:
+        return self.is_wanted(instance)
+
+
 class Course:
     """How one worker fares, with one association after the other."""
 
     def __init__(self) -> None:
         self._flying: list[Instance] = []
         """On their way, or lost with the association."""
+        self._unsent: list[Instance] = []
+        """Asked for, and then not sent."""
         self.failed: Exception | None = None
         """Why the association is lost."""
         self._losses = 0
@@ -161,12 +177,15 @@ class Course:
         self.is_admitted = False
         """Whether it ever had an association."""
 
-    def next_ones(self, take: Callable[[bool], Instance | None]) -> Iterator[Any]:
+    def next_ones(self, take: Callable[[bool], Instance | None], is_stopped: Callable[[], bool]) -> Supply:
         """What can be on its way side by side: what has not been sent before, or one instance that has.
 
         With others beside it, they would be blamed for its loss, or it for that of others. ``take`` gives the next one,
         if there is one for who is, or is not, alone.
         """
+        return _NextOnes(self._next_ones(take), lambda given: self._wants(given, is_stopped()))
+
+    def _next_ones(self, take: Callable[[bool], Instance | None]) -> Iterator[Any]:
         while self.failed is None:
             instance = take(not self._flying)
             if instance is None:
@@ -175,6 +194,14 @@ class Course:
             yield instance.given
             if instance.attempts:
                 return
+
+    def _wants(self, given: Any, is_stopped: bool) -> bool:
+        if self.failed is None and not is_stopped:
+            return True
+        instance = next(each for each in self._flying if each.given is given)
+        self._flying.remove(instance)
+        self._unsent.append(instance)
+        return False
 
     def landed(self, sent: Sent) -> Sent | None:
         """The result of what was on its way. None if it says that the association is lost, or as good as lost: a peer
@@ -191,12 +218,13 @@ class Course:
         return evolve(sent, attempts=instance.attempts + 1) if instance.attempts else sent
 
     def lost(self) -> tuple[list[Instance], list[Sent]]:
-        """What was on its way when the association was lost: to be sent again, and those of which that was the end."""
+        """What was on its way when the association ended: to be sent again, and those of which that was the end."""
         tried = [evolve(each, attempts=each.attempts + 1) for each in self._flying]
+        again = [*(each for each in tried if each.attempts == 1), *self._unsent]
         self._flying.clear()
+        self._unsent.clear()
         error = self.failed or AssociationAborted()
-        ended = [Sent(each.given, error=error, attempts=each.attempts) for each in tried if each.attempts > 1]
-        return [each for each in tried if each.attempts == 1], ended
+        return again, [Sent(each.given, error=error, attempts=each.attempts) for each in tried if each.attempts > 1]
 
     def pause(self, failure: Exception, plan: Plan, pauses: Sequence[float]) -> float | None:
         """Seconds before another association is to be opened; None if no more is."""

@@ -27,6 +27,16 @@ class Request:
     message: Message
     source: Source | None = None
 
+    def close(self) -> None:
+        """It is not going to be sent."""
+        if self.source is not None:
+            self.source.close()
+
+    def numbered(self, message_id: int) -> "Request":
+        """The same under another message ID."""
+        command = {**self.message.command, "MessageID": message_id}
+        return Request(Message(command, self.message.context_id, self.message.data), self.source)
+
 
 Preparation = Callable[[Negotiated, int], Request]
 """Makes a request ready to be sent: (what was negotiated, message ID)."""

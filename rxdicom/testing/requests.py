@@ -109,8 +109,7 @@ class MemoryRequests(UserRequests[Status, Pair, Responses, Transfer, None]):
         try:
             self._perform(lambda now: self._protocol.send(request.message, request.source, now))
         except StateError:
-            if request.source is not None:
-                request.source.close()
+            request.close()
             raise self._over() from None
 
     def _next_of(self, exchange: Exchange) -> Message:

@@ -145,17 +145,18 @@ def test_what_cannot_be_converted_fails_alone(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_file_that_vanishes_fails_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    paths = [dicom_file(tmp_path / f"{number}.dcm", instance=f"1.2.{number}") for number in range(3)]
+    """The first is on its way then, and the second has been opened."""
+    paths = [dicom_file(tmp_path / f"{number}.dcm", instance=f"1.2.{number}") for number in range(4)]
 
     def vanish(_: CStore) -> int:
-        paths[1].unlink(missing_ok=True)
+        paths[2].unlink(missing_ok=True)
         return 0x0000
 
     with receiving(vanish) as receiver:
         outcome = call(capsys, "storescu", *receiver.peer, *paths)
-    assert receiver.stored == ["1.2.0", "1.2.2"]
+    assert receiver.stored == ["1.2.0", "1.2.1", "1.2.3"]
     assert outcome.code == 1
-    assert outcome.err == f"rxdicom storescu: {paths[1]}: No such file or directory\n"
+    assert outcome.err == f"rxdicom storescu: {paths[2]}: No such file or directory\n"
 
 
 # ---- what happens to associations

@@ -101,8 +101,7 @@ class Requests(
         try:
             self._connection.perform(lambda now: self._protocol.send(request.message, request.source, now))
         except StateError:
-            if request.source is not None:
-                request.source.close()
+            request.close()
             raise self._over() from None
 
     # ---- no response, and many requests

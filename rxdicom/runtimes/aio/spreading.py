@@ -252,7 +252,7 @@ class _Spreading:
             return self._plan.take(contexts, alone=alone)
 
         while course.failed is None and await self._has_next(contexts):
-            async with association.send_many(course.next_ones(take)) as sending:
+            async with association.send_many(course.next_ones(take, lambda: self._stopped)) as sending:
                 async for sent in sending:
                     result = course.landed(sent)
                     if result is not None:

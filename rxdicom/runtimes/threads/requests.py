@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rxdicom.errors import StateError, TimedOut
 from rxdicom.events.hub import forbid_in_observer
+from rxdicom.protocol.negotiation import Negotiated
 from rxdicom.protocol.notices import Produced
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.protocol.protocol import Protocol
@@ -95,8 +96,7 @@ class Requests(UserRequests[Status, Pair, Responses, Transfer, None]):
         try:
             self._connection.perform(partial(self._protocol.send, request.message, request.source))
         except StateError:
-            if request.source is not None:
-                request.source.close()
+            request.close()
             raise self._over() from None
 
     # ---- no response, and many requests
@@ -113,11 +113,25 @@ class Requests(UserRequests[Status, Pair, Responses, Transfer, None]):
     def _send_batch(self, instances: Iterable[Any], priority: int) -> Transfer:
         forbid_in_observer("a request")
 
-        def begin(instance: Any, batch: Batch) -> tuple[Operation, Message]:
-            return self._begin(Command.C_STORE_RQ, None, self._storing(instance, priority), batch)
+        def prepare(instance: Any) -> Request:
+            return self._storing(instance, priority)(self._protocol.negotiated, 0)
+
+        def begin(request: Request, batch: Batch) -> tuple[Operation, Message]:
+            numbered: list[Request] = []
+
+            def number(_: Negotiated, message_id: int) -> Request:
+                numbered.append(request.numbered(message_id))
+                return numbered[0]
+
+            try:
+                return self._begin(Command.C_STORE_RQ, None, number, batch)
+            finally:
+                if not numbered:
+                    request.close()
 
         def run() -> Generator[Sent]:
-            sender = Sender(self._operations, self._protocol.negotiated.invoked, begin, self._status, self._give_up)
+            window = self._protocol.negotiated.invoked
+            sender = Sender(self._operations, window, prepare, begin, self._status, self._give_up)
             return sender.run(instances)
 
         return Transfer(run, "rxdicom-send")

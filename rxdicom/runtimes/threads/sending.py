@@ -1,15 +1,16 @@
 """The bulk call: many C-STOREs over one association, as many outstanding as its window allows."""
 
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rxdicom.errors import AssociationAborted
-from rxdicom.runtimes.batches import Sent, Totals, concerns_one
+from rxdicom.runtimes.batches import Sent, Supply, Totals, concerns_one
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.operations import Batch, Operation, Operations
 from rxdicom.runtimes.threads.responses import Results
+from rxdicom.runtimes.user import Request
 from rxdicom.status import Status
 from rxdicom.wire.dimse import Message
 
@@ -100,19 +101,22 @@ def _watched(
 class Sender:
     """Keeps the window full: sends what there is, and tells what became of it.
 
-    ``begin`` sends the request for an instance, ``status`` reads a response, ``give_up`` expects none any more.
+    ``prepare`` makes the request for an instance, ``begin`` sends it, ``status`` reads a response, ``give_up`` expects
+    none any more.
     """
 
     def __init__(
         self,
         operations: Operations,
         window: int,
-        begin: Callable[[Any, Batch], tuple[Operation, Message]],
+        prepare: Callable[[Any], Request],
+        begin: Callable[[Request, Batch], tuple[Operation, Message]],
         status: Callable[[Message, Message], Status],
         give_up: Callable[[Operation], None],
     ) -> None:
         self._operations = operations
         self._window = min(window or MOST_OUTSTANDING, MOST_OUTSTANDING)
+        self._prepare = prepare
         self._begin = begin
         self._status = status
         self._give_up = give_up
@@ -124,13 +128,26 @@ class Sender:
         """What becomes of each that was asked for. Raises what says that the association is over, when all of them are
         accounted for, and what ``instances`` raises.
         """
+        # The next one is opened while others are on their way, where asking for it early means nothing to anybody.
+        early = isinstance(instances, Sequence | Supply)
+        wants = instances.wants if isinstance(instances, Supply) else None
         try:
             for instance in instances:
-                refused = self._send(instance)
+                prepared = self._prepared(instance)
+                is_its_turn = False
+                try:
+                    yield from self._finished()
+                    is_its_turn = (wants is None or wants(instance)) and self._lost is None
+                finally:
+                    if not is_its_turn:
+                        _close(prepared)
+                if not is_its_turn:
+                    break
+                refused = prepared if isinstance(prepared, Sent) else self._send(instance, prepared)
                 if refused is not None:
                     yield refused
-                while self._batch.is_ready or len(self._batch.running) >= self._window:
-                    yield self._next()
+                if not early:
+                    yield from self._finished()
                 if self._lost is not None:
                     break
             while self._batch.running:
@@ -141,10 +158,22 @@ class Sender:
             for operation in tuple(self._batch.running.values()):
                 self._operations.remove(operation)
 
-    def _send(self, instance: Any) -> Sent | None:
+    def _prepared(self, instance: Any) -> Request | Sent:
+        """The request for one. What is wrong with it alone is its result."""
+        try:
+            return self._prepare(instance)
+        except Exception as error:  # noqa: BLE001 - whatever an object makes pydicom raise, the others are to be sent
+            return self._failed(instance, error)
+
+    def _finished(self) -> Generator[Sent]:
+        """What has ended, and more, until there is room in the window."""
+        while self._batch.is_ready or len(self._batch.running) >= self._window:
+            yield self._next()
+
+    def _send(self, instance: Any, prepared: Request) -> Sent | None:
         """Send one. What is wrong with it alone is its result."""
         try:
-            operation, request = self._begin(instance, self._batch)
+            operation, request = self._begin(prepared, self._batch)
         except Exception as error:  # noqa: BLE001 - whatever an object makes pydicom raise, the others are to be sent
             return self._failed(instance, error)
         self._requests[operation.message_id] = instance, request
@@ -169,3 +198,9 @@ class Sender:
         if not concerns_one(error):
             self._lost = self._lost or error
         return Sent(instance, error=error)
+
+
+def _close(prepared: Request | Sent) -> None:
+    """It is not going to be sent."""
+    if isinstance(prepared, Request):
+        prepared.close()

@@ -306,12 +306,15 @@ class _Worker:
             return self._shared.take(contexts, alone=alone)
 
         while self._course.failed is None and self._has_next(contexts):
-            for sent in association.send_many(self._course.next_ones(take)):
+            for sent in association.send_many(self._course.next_ones(take, self._is_stopped)):
                 result = self._course.landed(sent)
                 if result is not None:
                     self._outlet.put(result)
                 elif association.is_established:
                     association.abort()
+
+    def _is_stopped(self) -> bool:
+        return self._outlet.is_stopped
 
     def _has_next(self, contexts: frozenset[Context]) -> bool:
         with self._shared.lock:
