@@ -66,7 +66,7 @@ def run(args: Namespace) -> int:
     contexts = storage_contexts(args.storage, args.transfer_syntax, MAX_CONTEXTS - len(models.uids))
     store = open_store(args)
     ae = make_ae(args)
-    ae.spool_folder = store.folder
+    store.spool_for(ae)
     # However long it takes in all: each response has its deadline.
     ae.timeouts = evolve(ae.timeouts, operation=None)
     connect = connector(ae, args, models.items(), [(evt.EVT_C_STORE, keep, [store])])

@@ -80,7 +80,7 @@ def _receiving(ae: AE, args: Namespace, store: Store | None) -> Generator[None]:
         return
     ae.accept_any_storage = True
     ae.add_supported_context(VERIFICATION)
-    ae.spool_folder = store.folder
+    store.spool_for(ae)
     handler = (evt.EVT_C_STORE, keep, [store])
     server = make_server(ae, ("", args.store_port), server_tls(args), [handler]).start()
     LOG.info("%s listens on port %d, stores in %s", server.ae_title, server.address[1], store.folder)

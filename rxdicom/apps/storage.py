@@ -11,16 +11,19 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from rxdicom.apps.console import LOG, size
 
 if TYPE_CHECKING:
+    from rxdicom import AE
     from rxdicom.events.records import CStore
 
 STALE_AFTER = 86400.0
 """Seconds after which an unfinished file is a killed program's: no deadline lets a transfer be silent for a day."""
 
+_SMALL = 65536
+"""Bytes of a dataset that is held in memory until it is whole: nobody looks at it before it is a file."""
 _PLAIN_UID = re.compile(r"[0-9][0-9.]{0,63}")
 _UNSAFE = re.compile(r"[^0-9A-Za-z.-]")
 _KEPT = 64
@@ -52,6 +55,11 @@ class Store:
     folder: str
     durable: bool = True
     tally: Tally = field(factory=Tally, eq=False)
+
+    def spool_for(self, ae: "AE") -> None:
+        """Have an entity write what is not small to the same folder while it comes in: then saving it is a rename."""
+        ae.spool_folder = self.folder
+        ae.limits = evolve(ae.limits, memory=_SMALL)
 
 
 def add_storage_options(parser: ArgumentParser) -> None:

@@ -39,8 +39,7 @@ def run(args: Namespace) -> int:
         task = "keeps nothing of what it receives"
         return serve(ae, args, task, [(evt.EVT_C_STORE, discard), *handlers])
     store = open_store(args)
-    # In the same folder, so that saving an object that was too large for memory is a rename.
-    ae.spool_folder = store.folder
+    store.spool_for(ae)
     task = f"stores in {store.folder}{'' if store.durable else ', relaxed'}"
     return serve(ae, args, task, [(evt.EVT_C_STORE, keep, [store]), *handlers])
 

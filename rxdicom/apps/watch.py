@@ -148,7 +148,7 @@ def _watch_server(args: Namespace, screen: _Screen) -> int:
     handlers: list[EventHandler] = [(evt.EVT_C_STORE, discard if args.ignore else _refuse)]
     if args.output_directory is not None:
         store = open_store(options)
-        ae.spool_folder = store.folder
+        store.spool_for(ae)
         handlers = [(evt.EVT_C_STORE, keep, [store])]
     screen.leave = _stop_serving
     screen.show(ae.events, args.only or _USUAL)

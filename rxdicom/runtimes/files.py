@@ -94,15 +94,16 @@ def open_part10(path: str) -> tuple[FileHead, Source]:
 class SpoolSink:
     """Memory up to a limit, then a temporary Part 10 file in ``folder``. What goes wrong is kept for the result."""
 
-    __slots__ = ("_data", "_error", "_fd", "_folder", "_head", "_limits", "_path", "_size", "_syntax")
+    __slots__ = ("_data", "_error", "_fd", "_head", "_limits", "_mode", "_path", "_place", "_size", "_syntax")
 
-    def __init__(self, transfer_syntax: str, limits: Limits, folder: str | None, head: bytes) -> None:
+    def __init__(self, transfer_syntax: str, limits: Limits, place: "SpoolPlace", head: bytes) -> None:
         self._syntax = transfer_syntax
         self._limits = limits
-        self._folder = folder
+        self._place = place
         self._data: bytearray | None = bytearray()
         self._fd = -1
         self._path = ""
+        self._mode: int | None = None
         self._size = 0
         self._error: Exception | None = None
         self._head = head
@@ -124,7 +125,8 @@ class SpoolSink:
             self._give_up(error)
 
     def _spool(self, data: bytearray) -> None:
-        self._fd, self._path = create_temporary(self._folder or _folder_of_temporary_files(), 0o600)
+        self._mode = self._place.usual_mode()
+        self._fd, self._path = create_temporary(self._place.folder or _folder_of_temporary_files(), 0o600)
         write_all(self._fd, [self._head, data])
         self._data = None
 
@@ -149,6 +151,7 @@ class SpoolSink:
             os.close(self._fd)
             self._fd = -1
             encoded = Encoded(self._syntax, path=self._path, offset=len(self._head), size=self._size, temporary=True)
+            encoded.mode = self._mode
         encoded.head = self._head
         encoded.inflated = self._limits.inflated
         return encoded
@@ -158,19 +161,36 @@ class SpoolSink:
         self._remove()
 
 
+class SpoolPlace:
+    """Where the files of spool sinks are, and what those have in common that stay there."""
+
+    __slots__ = ("_mode", "folder")
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+        """None for that of temporary files."""
+        self._mode: int | None = None
+
+    def usual_mode(self) -> int | None:
+        """The permissions of new files in the folder, found out once. Raises :class:`OSError`."""
+        if self._mode is None and self.folder is not None:
+            self._mode = _usual_mode(self.folder)
+        return self._mode
+
+
 class SinkFactory:
     """Opens the sinks of one association; the peer's AE title is known once it is requested."""
 
     def __init__(self, limits: Limits, folder: str | None, source_ae_title: str) -> None:
         self._limits = limits
-        self._folder = folder
+        self._place = SpoolPlace(folder)
         self.source_ae_title = source_ae_title
         # For the heads of files: what the last had in common with the one before, as nearly all have.
         self._terms: tuple[str, str, str] | None = None
         self._heads = HeadTemplate(b"", b"")
 
     def __call__(self, message: Message, transfer_syntax: str) -> Sink:
-        return SpoolSink(transfer_syntax, self._limits, self._folder, self._head(message.command, transfer_syntax))
+        return SpoolSink(transfer_syntax, self._limits, self._place, self._head(message.command, transfer_syntax))
 
     def _head(self, command: Mapping[str, Any], transfer_syntax: str) -> bytes:
         if command["CommandField"] != Command.C_STORE_RQ:
@@ -219,7 +239,8 @@ def _move(encoded: Encoded, path: str, folder: str, durable: bool) -> bool:
     try:
         if os.fstat(fd).st_dev != os.stat(folder).st_dev:
             return False
-        os.fchmod(fd, _usual_mode(folder))
+        mode = encoded.mode if os.path.dirname(spooled) == folder else None
+        os.fchmod(fd, _usual_mode(folder) if mode is None else mode)
         if durable:
             os.fsync(fd)
         os.rename(spooled, path)

@@ -59,6 +59,7 @@ class Encoded:
         "error",
         "head",
         "inflated",
+        "mode",
         "offset",
         "path",
         "size",
@@ -86,6 +87,8 @@ class Encoded:
         """Whether the file is to be removed when nobody has saved it under a name of its own."""
         self.head = b""
         """Preamble and file meta information to go before it in a file, where those have been made already."""
+        self.mode: int | None = None
+        """Permissions that files usually have in the folder of a temporary one, which has others; None if unknown."""
         self.error = error
         """Why the dataset could not be kept (disk full, limit exceeded); then there are no bytes."""
         self.inflated = INFLATED
