@@ -116,8 +116,9 @@ class UserRequests(ABC, Generic[_OneStatus, _OnePair, _Many, _Batch, _Done]):
 
         Gives a :class:`~rxdicom.runtimes.batches.Sent` for each as it becomes known, to be iterated or piped;
         ``.totals`` counts them. ``instances`` may be an iterator: it is asked for the next one when there is room in
-        the window. One that cannot be sent, or is refused, does not stop the rest. The window is 1 unless a larger one
-        was negotiated by an :class:`~rxdicom.pdu_primitives.AsynchronousOperationsWindowNegotiation` in ``ext_neg``.
+        the window. The next one of a list may be opened earlier, while others are on their way. One that cannot be
+        sent, or is refused, does not stop the rest. The window is 1 unless a larger one was negotiated by an
+        :class:`~rxdicom.pdu_primitives.AsynchronousOperationsWindowNegotiation` in ``ext_neg``.
 
         Iterating raises what says that the association is over: what has not come by then is not known to be stored.
         """

@@ -1,9 +1,11 @@
 """The asynchronous-operations window, really used, and the bulk call, through the public API."""
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -232,6 +234,59 @@ def test_the_source_is_asked_only_when_there_is_room(ae: AE) -> None:
         assert assoc.send_c_store(image(0)) == 0x0000
         with pytest.raises(LocalUsageError):
             iter(transfer)
+
+
+class Asked(os.PathLike[str]):
+    """A path that tells when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.asked = threading.Event()
+
+    def __fspath__(self) -> str:
+        self.asked.set()
+        return str(self._path)
+
+
+def test_the_next_one_of_a_list_is_opened_while_one_is_on_its_way(ae: AE) -> None:
+    second = Asked(CT)
+    waited: list[bool] = []
+
+    def store(_: CStore) -> int:
+        waited.append(second.asked.wait(DEADLINE))
+        return 0x0000
+
+    with connect(ae, 1, (evt.EVT_C_STORE, store)) as assoc:
+        given: list[Any] = [MR, second, MR]
+        sent = list(assoc.send_many(given))
+    assert waited == [True] * 3
+    assert [each.instance for each in sent] == given
+    assert [each.status for each in sent] == [0x0000] * 3
+
+
+@pytest.mark.parametrize("ending", ["abort", "leave"])
+def test_what_was_opened_and_is_not_sent_is_closed(ae: AE, ending: str) -> None:
+    """The fixture looks for descriptors that are left."""
+    second = Asked(CT)
+    stored: list[str | None] = []
+
+    def store(event: CStore) -> int:
+        stored.append(event.request.AffectedSOPClassUID)
+        assert second.asked.wait(DEADLINE)
+        if ending == "abort":
+            event.assoc.abort()
+        return 0x0000
+
+    with connect(ae, 1, (evt.EVT_C_STORE, store)) as assoc:
+        given: list[Any] = [MR, second]
+        transfer = assoc.send_many(given)
+        if ending == "abort":
+            with pytest.raises(AssociationAborted):
+                list(transfer)
+        else:
+            for _ in transfer:
+                break
+    assert stored == [MRImageStorage]
 
 
 def test_results_flow_into_rx(ae: AE) -> None:
