@@ -80,6 +80,10 @@ class Dispatcher:
         if self.slot(kind)[0] == handler:
             self._slots[kind] = (DEFAULTS[kind], ())
 
+    def follow(self, parent: "Dispatcher") -> None:
+        """Fall back on another one from now on."""
+        self._parent = parent
+
     def slot(self, kind: EventKind[Any]) -> Slot:
         """The handler for ``kind`` and its further arguments."""
         dispatcher: Dispatcher | None = self

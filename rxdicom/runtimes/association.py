@@ -6,7 +6,7 @@ from functools import partial
 from logging import INFO
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from rxdicom.errors import AssociationRejected, AssociationReleased, NoAcceptedContext, StateError
 from rxdicom.events.bindings import Bindings, EventHandler
@@ -21,6 +21,7 @@ from rxdicom.protocol.policy import Limits, Timeouts
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.files import SinkFactory
 from rxdicom.runtimes.publisher import Publisher
+from rxdicom.runtimes.titles import ServedTitle
 from rxdicom.service_class import ServiceClass
 from rxdicom.wire.items import UserIdentity, UserItem
 from rxdicom.wire.pdu import AssociateAC, AssociateRQ
@@ -122,6 +123,11 @@ class AssociationState(ABC):
     # ---- what it is
 
     @property
+    def setup(self) -> Setup:
+        """What it was made with; for runtimes."""
+        return self._setup
+
+    @property
     def is_requestor(self) -> bool:
         return self._protocol.is_requestor
 
@@ -203,6 +209,12 @@ class AssociationState(ABC):
     def unbind(self, event: EventKind[Any], handler: Handler) -> None:
         """Stop observing, or put the default handler back."""
         self._bindings.unbind(event, handler)
+
+    def serve_as(self, served: ServedTitle) -> None:
+        """Be an association of that title from now on, with its handlers, and heard by its observers."""
+        self._bindings.dispatcher.follow(served.bindings.dispatcher)
+        self._publisher.add(served.bindings.hub, served.hub)
+        self._setup = evolve(self._setup, dial=served.dial, requested=served.requested)
 
     # ---- what the notices mean
 

@@ -261,6 +261,17 @@ class Entity:
             implementation_version_name=self.implementation_version_name,
         )
 
+    def served(self, ae_title: str | None, contexts: Sequence[PresentationContext] | None) -> tuple[str, Policy]:
+        """The title of a server, that of this entity unless another is given, and how it answers requests.
+
+        Raises :class:`~rxdicom.errors.ArgumentError` where it would accept nothing.
+        """
+        title = checked_ae_title(ae_title or self.ae_title)
+        policy = self.make_policy(title, contexts)
+        if not policy.contexts and not policy.is_storage:
+            raise ArgumentError("no presentation contexts are supported; add at least one with add_supported_context()")
+        return title, policy
+
     def make_policy(self, ae_title: str, contexts: Sequence[PresentationContext] | None) -> Policy:
         """How a server answers association requests."""
         chosen = self.supported_contexts if contexts is None else contexts

@@ -41,6 +41,10 @@ class Publisher:
         self._hubs = hubs
         self._clock = clock
 
+    def add(self, *hubs: Hub) -> None:
+        """Have these hear of what comes as well."""
+        self._hubs = (*self._hubs, *(hub for hub in hubs if hub not in self._hubs))
+
     def mask(self) -> int:
         """Which notices anybody observes."""
         mask = 0

@@ -15,7 +15,6 @@ from rxdicom.errors import (
 )
 from rxdicom.events.hub import forbid_in_observer, in_observer
 from rxdicom.log import concerning
-from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.fsm import State
 from rxdicom.protocol.notices import Notice, Produced
 from rxdicom.runtimes.association import NOWHERE, AssociationState, Setup
@@ -55,7 +54,7 @@ class MemoryAssociation(AssociationState, MemoryRequests):
         clock = network.clock
         self._publisher = Publisher(self, (self._bindings.hub, *setup.hubs), lambda: clock.now)
         MemoryRequests.__init__(self, self._protocol, network, setup.timeouts, convert=setup.convert)
-        self._performer = Performer(self, setup.dial)
+        self._performer = Performer(self)
         self._connect = connect
         self._answer = answer
         self._on_over = on_over
@@ -79,11 +78,6 @@ class MemoryAssociation(AssociationState, MemoryRequests):
     def is_current(self) -> bool:
         """Whether one of the handlers of this association is running."""
         return self._performer.is_current
-
-    @property
-    def proposed_for_moves(self) -> tuple[PresentationContext, ...]:
-        """What associations to C-MOVE destinations propose."""
-        return self._setup.requested
 
     # ---- its life
 

@@ -15,8 +15,9 @@ from rxdicom.pdu_primitives import Builder
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Policy
 from rxdicom.runtimes.association import Setup
-from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
+from rxdicom.runtimes.entity import ANY_SCP, Entity
 from rxdicom.runtimes.sub_operations import finished
+from rxdicom.runtimes.titles import ServedTitle, Titles
 from rxdicom.services.acceptance import decide
 from rxdicom.testing.association import MemoryAssociation
 from rxdicom.testing.performing import SteppedPerformance
@@ -157,14 +158,21 @@ class MemoryAE(Entity):
         if block:
             raise StateError("a server in memory has no thread to block; give block=False")
         _no_tls(ssl_context)
-        title = checked_ae_title(ae_title or self.ae_title)
-        policy = self.make_policy(title, contexts)
-        if not policy.contexts and not policy.is_storage:
-            raise ArgumentError("no presentation contexts are supported; add at least one with add_supported_context()")
+        title, policy = self.served(ae_title, contexts)
         handlers = [*(evt_handlers or ()), *(evt_handler or ())]
         server = MemoryServer(self, address, title, policy, self._hub, handlers, tuple(self._requested))
         self._servers.append(server)
         return server
+
+    def make_title(
+        self,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+    ) -> ServedTitle:
+        """What a server of another entity takes to serve this one too: see :meth:`MemoryServer.also_serve`."""
+        served = self.served(ae_title, contexts)
+        return ServedTitle.made(served, self._hub, self.dial, self._requested, evt_handlers)
 
     def shutdown(self) -> None:
         """Shut all servers down and abort all associations."""
@@ -205,6 +213,7 @@ class MemoryServer:
             convert=ae.convert_datasets,
         )
         self._hub = hub
+        self._titles = Titles(ae_title)
         self._bindings = Bindings()
         self._bindings.bind_all(handlers)
         self._streams: EventStreams | None = None
@@ -242,6 +251,16 @@ class MemoryServer:
     def unbind(self, event: EventKind[Any], handler: Handler) -> None:
         """Stop observing, or put the default handler back."""
         self._bindings.unbind(event, handler)
+
+    def also_serve(
+        self,
+        ae: MemoryAE,
+        evt_handlers: Iterable[EventHandler] | None = None,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+    ) -> None:
+        """Answer for another application entity too: as :meth:`rxdicom.AssociationServer.also_serve`."""
+        self._titles.add(ae.make_title(ae_title, contexts, evt_handlers))
 
     def shutdown(self, drain: float = 0.0) -> None:
         """Be found no more; give associations ``drain`` seconds of virtual time to end, then abort them."""
@@ -290,7 +309,8 @@ class MemoryServer:
     def _answer(self, association: MemoryAssociation, request: AssociateRQ) -> AssociateAC | AssociateRJ:
         if len(self.active_associations) >= self.limits.associations:
             return _LIMIT_EXCEEDED
-        service = decide(request, self.policy, self.limits.pdu, association.is_bound, association)
+        policy = self._titles.policy_for(association, request.called_ae_title, self.policy)
+        service = decide(request, policy, self.limits.pdu, association.is_bound, association)
         decision = finished(SteppedPerformance(association.handlers).run(service))
         association.service_classes = decision.services
         return decision.answer

@@ -78,9 +78,8 @@ class Task:
 class Performer:
     """The provider side of an association: requests in order, as many side by side as the window allows."""
 
-    def __init__(self, assoc: "MemoryAssociation", dial: Dial | None) -> None:
+    def __init__(self, assoc: "MemoryAssociation") -> None:
         self._assoc = assoc
-        self._dial = dial
         self._provider: Provider[SteppedPerformance] = Provider(assoc)
         self._waiting: deque[Message] = deque()
         self._tasks: list[Task] = []
@@ -168,7 +167,7 @@ class Performer:
         return SameAssociation(Blocking(self._assoc), request.Priority or 0)
 
     def _open_route(self, request: Message) -> Callable[[Open], Route] | None:
-        dial = self._dial
+        dial = self._assoc.setup.dial
         if request.kind is not Command.C_MOVE_RQ or dial is None:
             return None
         elements = {
@@ -182,7 +181,7 @@ class Performer:
 
         def open_route(destination: Open) -> Route:
             called = request.MoveDestination or ""
-            return MoveDestination(dialled, destination, called, self._assoc.proposed_for_moves, elements)
+            return MoveDestination(dialled, destination, called, self._assoc.setup.requested, elements)
 
         return open_route
 

@@ -603,3 +603,15 @@ def test_stand_ins_have_the_words_of_associations():
     with connected() as both:
         names = {name for name in dir(RecordedAssociation) if not name.startswith("_")} - {"damage", "hub"}
         assert names <= set(dir(both.acceptor))
+
+
+def test_one_server_answers_for_two_titles() -> None:
+    network = Network()
+    asker, archive, other = (network.entity(entity(title)) for title in ("ASKER", "ARCHIVE", "OTHER"))
+    server = archive.start_server(("h", 104), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: 0xA700)])
+    server.also_serve(other, [(evt.EVT_C_STORE, lambda _: 0x0000)])
+    statuses: dict[str, int] = {}
+    for title in ("ARCHIVE", "OTHER"):
+        with asker.associate("h", 104, ae_title=title) as assoc:
+            statuses[title] = int(assoc.send_c_store(ct_file()))
+    assert statuses == {"ARCHIVE": 0xA700, "OTHER": 0x0000}

@@ -21,9 +21,10 @@ from rxdicom.runtimes.aio.server import AssociationServer
 from rxdicom.runtimes.aio.spreading import Delivery
 from rxdicom.runtimes.aio.workers import MOST_WORKERS, Workers
 from rxdicom.runtimes.association import Setup
-from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
+from rxdicom.runtimes.entity import ANY_SCP, Entity
 from rxdicom.runtimes.instances import batch_of
 from rxdicom.runtimes.spreading import items_for
+from rxdicom.runtimes.titles import ServedTitle
 from rxdicom.wire.items import UserItem
 from rxdicom.wire.pdu import AssociateRQ
 
@@ -221,10 +222,7 @@ class AE(Entity):
         ``ae_title`` and ``contexts`` stand in for those of the AE. Awaiting it raises :class:`OSError` if it cannot
         listen.
         """
-        title = checked_ae_title(ae_title or self.ae_title)
-        policy = self.make_policy(title, contexts)
-        if not policy.contexts and not policy.is_storage:
-            raise ArgumentError("no presentation contexts are supported; add at least one with add_supported_context()")
+        title, policy = self.served(ae_title, contexts)
         server = AssociationServer(
             address,
             ae_title=title,
@@ -246,6 +244,16 @@ class AE(Entity):
 
     make_server = start_server
     """The same, by the name that it has where :meth:`start_server` starts at once."""
+
+    def make_title(
+        self,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+    ) -> ServedTitle:
+        """What a server of another entity takes to serve this one too: see :meth:`AssociationServer.also_serve`."""
+        served = self.served(ae_title, contexts)
+        return ServedTitle.made(served, self._hub, self._dial, self._requested, evt_handlers)
 
     async def shutdown(self) -> None:
         """Shut all servers down, abort all associations, wait until they are over, and end the threads.

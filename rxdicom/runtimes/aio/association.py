@@ -48,7 +48,7 @@ class Association(AssociationState, Requests):
         AssociationState.__init__(self, setup, request)
         self._connection = Connection(self._protocol, self, setup.timeouts, buffer)
         Requests.__init__(self, self._protocol, self._connection, setup.timeouts, workers, convert=setup.convert)
-        self._performer = Performer(self, self._connection, self._protocol, workers, setup.dial, setup.requested)
+        self._performer = Performer(self, self._connection, self._protocol, workers)
         self._connect = connect
         self._answer = answer
         self._on_over = on_over

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rxdicom.events.dispatcher import DEFAULTS, Dispatcher, Handler
 from rxdicom.events.kinds import EventKind
-from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.notices import Produced
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.aio.connection import Connection
@@ -16,7 +15,7 @@ from rxdicom.runtimes.aio.inbox import Inbox
 from rxdicom.runtimes.aio.workers import Workers
 from rxdicom.runtimes.performance import END, Performance
 from rxdicom.runtimes.provider import Provider, source_of
-from rxdicom.runtimes.sub_operations import Dial, MoveDestination, Route, SameAssociation
+from rxdicom.runtimes.sub_operations import MoveDestination, Route, SameAssociation
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import Result
 from rxdicom.services.provider import ROWS, Row
@@ -100,15 +99,11 @@ class Performer:
         connection: Connection,
         protocol: Protocol,
         workers: Workers,
-        dial: Dial | None,
-        requested: tuple[PresentationContext, ...],
     ) -> None:
         self._assoc = assoc
         self._connection = connection
         self._protocol = protocol
         self._workers = workers
-        self._dial = dial
-        self._requested = requested
         self._provider: Provider[LoopPerformance] = Provider(assoc)
         self.inbox = Inbox(lambda: protocol.negotiated.performed, self._perform, connection.look)
 
@@ -149,7 +144,8 @@ class Performer:
         return SameAssociation(self._assoc, request.Priority or 0)
 
     def _open_route(self, request: Message) -> Callable[[Open], Route] | None:
-        dial = self._dial
+        setup = self._assoc.setup
+        dial = setup.dial
         if request.kind is not Command.C_MOVE_RQ or dial is None:
             return None
         elements = {
@@ -159,7 +155,7 @@ class Performer:
         }
 
         def open_route(destination: Open) -> Route:
-            return MoveDestination(dial, destination, request.MoveDestination or "", self._requested, elements)
+            return MoveDestination(dial, destination, request.MoveDestination or "", setup.requested, elements)
 
         return open_route
 

@@ -26,6 +26,7 @@ from rxdicom.runtimes.aio.workers import Workers
 from rxdicom.runtimes.association import Setup
 from rxdicom.runtimes.sockets import listen
 from rxdicom.runtimes.sub_operations import Dial
+from rxdicom.runtimes.titles import Titles
 from rxdicom.runtimes.unfinished import Unfinished
 from rxdicom.services.acceptance import decide
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from reactivex import Observable
 
     from rxdicom.events.streams import EventStreams
+    from rxdicom.runtimes.aio.ae import AE
 
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
@@ -86,6 +88,7 @@ class AssociationServer:
         for kind, handler, *args in evt_handlers or ():
             self.bind(kind, handler, *args)
         self._streams: EventStreams | None = None
+        self._titles = Titles(ae_title)
         self._connected: set[Association] = set()
         self._requested: set[Association] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -133,6 +136,26 @@ class AssociationServer:
     def unbind(self, event: EventKind[Any], handler: Handler) -> None:
         """Stop observing, or put the default handler back."""
         self._bindings.unbind(event, handler)
+
+    def also_serve(
+        self,
+        ae: "AE",
+        evt_handlers: Iterable[EventHandler] | None = None,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+    ) -> None:
+        """Answer for another application entity too, whenever its AE title is called.
+
+        Its contexts, handlers and rules about requests are its own; ``ae_title`` and ``contexts`` stand in for those of
+        ``ae``. Its observers, and those of ``ae.events``, hear of its associations from the request on. Deadlines,
+        limits, TLS and the spool folder are those of this server, which answers for every other title itself.
+
+        Raises :class:`~rxdicom.errors.ArgumentError` for a title that is served already, and without contexts.
+        """
+        handlers = list(evt_handlers or ())
+        for event, handler, *_ in handlers:
+            check_observer(event, handler)
+        self._titles.add(ae.make_title(ae_title, contexts, handlers))
 
     def __repr__(self) -> str:
         return f"<AssociationServer {self.ae_title!r} at {self.address}>"
@@ -307,7 +330,8 @@ class AssociationServer:
         if sum(not each.is_over for each in self._requested) >= self.limits.associations:
             return _LIMIT_EXCEEDED
         self._requested.add(association)
-        service = decide(request, self.policy, self.limits.pdu, association.is_bound, association)
+        policy = self._titles.policy_for(association, request.called_ae_title, self.policy)
+        service = decide(request, policy, self.limits.pdu, association.is_bound, association)
         decision = await LoopPerformance(association.handlers, self._workers).run(service)
         association.service_classes = decision.services
         answer = decision.answer

@@ -15,7 +15,7 @@ from attrs import evolve
 
 from rxdicom.errors import ArgumentError
 from rxdicom.events.hub import Hub, forbid_in_observer, in_observer
-from rxdicom.runtimes.entity import ANY_SCP, Entity, checked_ae_title
+from rxdicom.runtimes.entity import ANY_SCP, Entity
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rxdicom.runtimes.threads.spreading import Delivery
     from rxdicom.runtimes.threads.transport import Transport
     from rxdicom.runtimes.threads.workers import Workers, WorkerServer
+    from rxdicom.runtimes.titles import ServedTitle
     from rxdicom.wire.items import UserItem
     from rxdicom.wire.pdu import AssociateRQ
 
@@ -355,10 +356,7 @@ class AE(Entity):
 
         ``address`` may be a socket that listens already.
         """
-        title = checked_ae_title(ae_title or self.ae_title)
-        policy = self.make_policy(title, contexts)
-        if not policy.contexts and not policy.is_storage:
-            raise ArgumentError("no presentation contexts are supported; add at least one with add_supported_context()")
+        title, policy = self.served(ae_title, contexts)
         if workers is not None:
             from rxdicom.runtimes.threads.workers import make_worker_server
 
@@ -384,6 +382,18 @@ class AE(Entity):
         )
         self._servers.add(server)
         return server
+
+    def make_title(
+        self,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+        evt_handlers: Iterable[EventHandler] | None = None,
+    ) -> ServedTitle:
+        """What a server of another entity takes to serve this one too: see :meth:`AssociationServer.also_serve`."""
+        from rxdicom.runtimes.titles import ServedTitle
+
+        served = self.served(ae_title, contexts)
+        return ServedTitle.made(served, self._hub, self._dial, self._requested, evt_handlers)
 
     def shutdown(self) -> None:
         """Shut all servers down, abort all associations, and wait until they are over."""

@@ -25,6 +25,7 @@ from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.runtimes.threads.tls import TLSTransport
 from rxdicom.runtimes.threads.transport import Transport
 from rxdicom.runtimes.threads.waiting import WakeUp
+from rxdicom.runtimes.titles import Titles
 from rxdicom.runtimes.unfinished import Unfinished
 from rxdicom.services.acceptance import decide
 from rxdicom.wire.pdu import AssociateAC, AssociateRJ, AssociateRQ
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from reactivex import Observable
 
     from rxdicom.events.streams import EventStreams
+    from rxdicom.runtimes.threads.ae import AE
 
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
@@ -94,6 +96,7 @@ class AssociationServer:
         self._bindings = Bindings()
         self._bindings.bind_all(evt_handlers)
         self._streams: EventStreams | None = None
+        self._titles = Titles(ae_title)
         self._lock = threading.Lock()
         self._connected: set[Association] = set()
         self._requested: set[Association] = set()
@@ -143,6 +146,23 @@ class AssociationServer:
     def unbind(self, event: EventKind[Any], handler: Handler) -> None:
         """Stop observing, or put the default handler back."""
         self._bindings.unbind(event, handler)
+
+    def also_serve(
+        self,
+        ae: "AE",
+        evt_handlers: Iterable[EventHandler] | None = None,
+        ae_title: str | None = None,
+        contexts: Sequence[PresentationContext] | None = None,
+    ) -> None:
+        """Answer for another application entity too, whenever its AE title is called.
+
+        Its contexts, handlers and rules about requests are its own; ``ae_title`` and ``contexts`` stand in for those of
+        ``ae``. Its observers, and those of ``ae.events``, hear of its associations from the request on. Deadlines,
+        limits, TLS and the spool folder are those of this server, which answers for every other title itself.
+
+        Raises :class:`~rxdicom.errors.ArgumentError` for a title that is served already, and without contexts.
+        """
+        self._titles.add(ae.make_title(ae_title, contexts, evt_handlers))
 
     def share(self, places: Places) -> None:
         """Count associations together with other servers from now on, instead of by :attr:`limits`."""
@@ -320,7 +340,8 @@ class AssociationServer:
             if not self._has_room():
                 return _LIMIT_EXCEEDED
             self._requested.add(association)
-        service = decide(request, self.policy, self.limits.pdu, association.is_bound, association)
+        policy = self._titles.policy_for(association, request.called_ae_title, self.policy)
+        service = decide(request, policy, self.limits.pdu, association.is_bound, association)
         decision = Performance(association.handlers).run(service)
         association.service_classes = decision.services
         answer = decision.answer
