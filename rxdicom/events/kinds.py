@@ -16,10 +16,7 @@ class EventKind(Generic[_R]):
     of its hubs.
     """
 
-    __slots__ = ("_record", "description", "is_notification", "iterates", "name", "number", "record")
-
-    record: "type[_R]"
-    """The class of its event records."""
+    __slots__ = ("_record", "description", "is_notification", "iterates", "name", "number")
 
     def __init__(self, number: int, name: str, description: str, record: str, *, is_notification: bool) -> None:
         self.number = number
@@ -28,8 +25,8 @@ class EventKind(Generic[_R]):
         """Whether the handler of an intervention kind returns an iterable."""
         self.description = description
         self.is_notification = is_notification
-        # The name of the class, which is loaded when it is asked for.
-        self._record = record
+        # The name of the class until it is needed for the first time.
+        self._record: Any = record
 
     @property
     def is_intervention(self) -> bool:
@@ -40,16 +37,14 @@ class EventKind(Generic[_R]):
         """The attribute of ``events`` under which a notification kind is found."""
         return self.name.removeprefix("EVT_").lower()
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Load the class of the records, when it is asked for and not there yet."""
-            if name != "record":
-                raise AttributeError(name)
+    @property
+    def record(self) -> "type[_R]":
+        """The class of its event records."""
+        if isinstance(self._record, str):
             from rxdicom.events import records
 
-            self.record = getattr(records, self._record)
-            return self.record
+            self._record = getattr(records, self._record)
+        return self._record
 
     def __repr__(self) -> str:
         return f"evt.{self.name}"

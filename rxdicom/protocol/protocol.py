@@ -244,7 +244,7 @@ class Protocol:
     def data_to_send(self, now: float) -> tuple[bytes | memoryview | None, list[Produced]]:
         """The next bytes, or None: they must be written wholly before the next call."""
         self._now = now
-        data = self._next_run() if self.sending is not None or self.outgoing else None
+        data = self._next_run()
         if data is not None and self.watched & _SENT:
             self._watch_sent(data)
         produced, self._produced = self._produced, []

@@ -67,7 +67,7 @@ class Supply(Protocol):
 
     def __iter__(self) -> Iterator[Any]: ...
 
-    def wants(self, instance: Any) -> bool:
+    def wants(self, instance: Any, /) -> bool:
         """Whether one that was asked for is still to be sent, now that it is its turn. False: it was taken back."""
         ...
 

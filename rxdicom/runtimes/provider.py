@@ -100,7 +100,7 @@ class Provider(Generic[_Performance]):
     def event(self, row: Row, request: Message, performance: _Performance) -> ServiceEvent:
         """What the handler is called with."""
         record = row.kind.record
-        context, _ = self._contexts.get(request.context_id) or self._context(request.context_id)
+        context, _ = self._context(request.context_id)
         if record is not CStore:
             return record(assoc=self._state, request=request, context=context, cancelled=performance.is_cancelled)
         if self._peer_title is None:

@@ -305,16 +305,15 @@ class UserRequests(ABC, Generic[_OneStatus, _OnePair, _Many, _Batch, _Done]):
     def _status(self, request: Message, answer: Message) -> Status:
         command = answer.command
         found = {key: value for key, value in command.items() if key in _STATUS_ELEMENTS}
-        table = self._tables.get((request.context_id, request.command["CommandField"]))
-        if table is None:
-            table = self._table(request)
-        return Status(command["Status"], table, **found)
+        return Status(command["Status"], self._table(request), **found)
 
     def _table(self, request: Message) -> StatusTable:
-        context = self._protocol.negotiated.contexts[request.context_id]
-        service = uid_to_service_class(context.abstract_syntax)
-        table = service.status_table(request.name.removesuffix("-RQ"))
-        self._tables[request.context_id, request.command["CommandField"]] = table
+        key = request.context_id, request.command["CommandField"]
+        table = self._tables.get(key)
+        if table is None:
+            context = self._protocol.negotiated.contexts[request.context_id]
+            service = uid_to_service_class(context.abstract_syntax)
+            table = self._tables[key] = service.status_table(request.name.removesuffix("-RQ"))
         return table
 
 

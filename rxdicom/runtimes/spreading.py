@@ -153,13 +153,10 @@ class _NextOnes:
     """The supply of one association."""
 
     instances: Iterator[Any]
-    is_wanted: Callable[[Any], bool]
+    wants: Callable[[Any], bool]
 
     def __iter__(self) -> Iterator[Any]:
         return self.instances
-
-    def wants(self, instance: Any) -> bool:
-        return self.is_wanted(instance)
 
 
 class Course:
@@ -198,10 +195,14 @@ class Course:
     def _wants(self, given: Any, is_stopped: bool) -> bool:
         if self.failed is None and not is_stopped:
             return True
+        self._unsent.append(self._down(given))
+        return False
+
+    def _down(self, given: Any) -> Instance:
+        """What was given so is not on its way any more."""
         instance = next(each for each in self._flying if each.given is given)
         self._flying.remove(instance)
-        self._unsent.append(instance)
-        return False
+        return instance
 
     def landed(self, sent: Sent) -> Sent | None:
         """The result of what was on its way. None if it says that the association is lost, or as good as lost: a peer
@@ -211,8 +212,7 @@ class Course:
         if isinstance(error, TimedOut) or (error is not None and not concerns_one(error)):
             self.failed = self.failed or error
             return None
-        instance = next(each for each in self._flying if each.given is sent.instance)
-        self._flying.remove(instance)
+        instance = self._down(sent.instance)
         if sent.is_stored:
             self._losses = 0
         return evolve(sent, attempts=instance.attempts + 1) if instance.attempts else sent

@@ -43,9 +43,6 @@ class Outcome:
     fault: str = ""
 
 
-_SUCCESS = Outcome(0x0000)
-
-
 class Result(NamedTuple):
     """What a service ends with: the final response, and what was wrong with the handler, if anything was."""
 
@@ -79,7 +76,7 @@ def outcome_of(value: Any) -> Outcome:
     (45056, '0xc002')
     """
     if type(value) is int and 0 <= value <= 0xFFFF:
-        return Outcome(value) if value else _SUCCESS
+        return Outcome(value)
     try:
         return _outcome(value)
     except Exception as error:  # noqa: BLE001 - pydicom decodes elements when they are asked for, and raises anything

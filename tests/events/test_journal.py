@@ -15,6 +15,7 @@ from pydicom import Dataset
 from rxdicom import AE, AssociationRejected, evt
 from rxdicom.events.bindings import Bindings, EventHandler
 from rxdicom.events.journal import observers
+from rxdicom.events.kinds import EventKind
 from rxdicom.events.records import (
     Aborted,
     ACSEReceived,
@@ -34,8 +35,6 @@ from rxdicom.pdu_primitives import (
     SCP_SCU_RoleSelectionNegotiation,
     UserIdentityNegotiation,
 )
-from rxdicom.protocol.notices import Notice
-from rxdicom.runtimes.publisher import Publisher
 from rxdicom.sop_class import (
     CTImageStorage,
     MRImageStorage,
@@ -137,14 +136,15 @@ def test_what_is_off_is_not_bound() -> None:
 
 def test_nothing_is_built_when_it_is_off(ae: AE, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a single record of an event, in either role."""
-    built: list[Notice] = []
-    record: Any = getattr(Publisher, "_record")  # noqa: B009 - what builds them is nobody else's
+    built: list[object] = []
+    record = EventKind.record
 
-    def counted(publisher: Publisher, notice: Notice, values: tuple[Any, ...]) -> Any:
-        built.append(notice)
-        return record(publisher, notice, values)
+    def counted(kind: EventKind[Any]) -> Any:
+        if kind.is_notification:
+            built.append(kind)
+        return record.__get__(kind)
 
-    monkeypatch.setattr(Publisher, "_record", counted)
+    monkeypatch.setattr(EventKind, "record", property(counted))
     with logged(logging.WARNING) as log:
         whole(ae)
     assert built == []

@@ -108,8 +108,7 @@ class Connection:
         # Held until the reader runs: nobody can wait for the end of a thread that has not begun.
         self._starting = threading.Lock()
         self._reader: threading.Thread | None = None
-        self.reader_id = 0
-        """The thread that reads when nobody waits for a response."""
+        self._reader_id = 0
         self._reader_waits: Waiting | None = None
         self._read_turn = threading.Lock()
         self._buffer = memoryview(bytearray(_FIRST_BUFFER))
@@ -147,7 +146,7 @@ class Connection:
     @property
     def in_reader(self) -> bool:
         """Whether the current thread is the reader."""
-        return threading.get_ident() == self.reader_id
+        return threading.get_ident() == self._reader_id
 
     @property
     def in_leader(self) -> bool:
@@ -186,16 +185,14 @@ class Connection:
                     produced += more
                 seen = owner.publish(produced) if produced else False
                 # The reader itself looks at the deadlines before it waits.
-                earlier = threading.get_ident() != self.reader_id and self._is_earlier(protocol.next_deadline())
+                earlier = not self.in_reader and self._is_earlier(protocol.next_deadline())
             if has_turn and transport is not None and self._pending is not None:
                 done = self._write_pending(transport, may_wait)
         finally:
             if has_turn:
                 self._write_turn.release()
-        if seen:
-            owner.deliver(may_wait=may_wait)
         if produced:
-            owner.handle(produced)
+            self._settle(produced, seen, may_wait)
         if not done:
             self.wake_reader()
         elif protocol.outgoing or protocol.sending is not None or self._pending is not None:
@@ -245,7 +242,7 @@ class Connection:
         """Have a thread that waits here for a response look again."""
         if thread == threading.get_ident():
             return
-        if thread == self.reader_id:
+        if thread == self._reader_id:
             self.wake_reader()
         elif thread == self.leader and self._leader_waits is not None:
             self._leader_waits.wake()
@@ -344,7 +341,7 @@ class Connection:
     # ---- reading
 
     def _run(self, transport: Transport, first_step: Callable[[], None]) -> None:
-        self.reader_id = threading.get_ident()
+        self._reader_id = threading.get_ident()
         try:
             first_step()
             self._owner.work()
@@ -420,22 +417,19 @@ class Connection:
             # Only who receives much has a large buffer: a thousand connections without association have small ones.
             self._buffer = memoryview(bytearray(min(largest, _LARGER * count)))
         self._ack_due = True
-        owner = self._owner
         with self._lock:
-            protocol.watched = owner.watched()
+            protocol.watched = self._owner.watched()
             now = time.monotonic()
             produced = protocol.receive_data(buffer[:count], now)
             if not self._drained:
                 # A peer that never pauses must not escape its deadline.
                 produced += protocol.handle_timeout(now)
-            seen = owner.publish(produced) if produced else False
+            seen = self._owner.publish(produced) if produced else False
             earlier = self.leader != 0 and self._is_earlier(protocol.next_deadline())
         if protocol.outgoing or self._pending is not None:
             self.flush(may_wait=False)
-        if seen:
-            owner.deliver(may_wait=True)
         if produced:
-            owner.handle(produced)
+            self._settle(produced, seen, True)
         if earlier or protocol.closing:
             self.wake_reader()
         if not self._drained:

@@ -96,8 +96,7 @@ class Performance:
     def _call(self, event: Any) -> Reply:
         self._event = event
         try:
-            handler, arguments = self._handlers.slot(event.event)
-            value = handler(event, *arguments)
+            value = self._handlers.call(event)
             if event.event.iterates:
                 self._items = iter(value)
             return Value(value)

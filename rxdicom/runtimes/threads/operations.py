@@ -286,7 +286,7 @@ class Operations:
 
     def _await(self, waiter: Operation | Exchange | Batch, until: float | None) -> None:
         """Wait for news, as the one who reads if nobody else does."""
-        if threading.get_ident() == self._connection.reader_id:
+        if self._connection.in_reader:
             self._pump(until)
         elif not self._connection.lead(waiter, until):
             self._follow(waiter, until)
@@ -340,8 +340,7 @@ class Operations:
         """A request has left: its response is due from now on."""
         operation = self._outstanding.get(message.command.get("MessageID", 0))
         if isinstance(operation, Operation):
-            seconds = self._timeouts.response
-            operation.deadline = None if seconds is None else time.monotonic() + seconds
+            operation.deadline = _later(self._timeouts.response)
         elif operation is not None:
             self._rearm(operation)
             if operation.listener is not None:
@@ -369,8 +368,7 @@ class Operations:
             return False
         if isinstance(operation, Operation) and (operation.answer is answer or operation.accepts(answer)):
             operation.end()
-            if operation.thread != threading.get_ident():
-                self._connection.wake(operation.thread)
+            self._connection.wake(operation.thread)
         elif isinstance(operation, Exchange) and operation.accepts(answer):
             self._hand_over(operation, answer)
         else:

@@ -58,7 +58,7 @@ class Performer(Provider[Performance]):
         if answer is not None:
             self.send(answer)
             return False
-        row = ROWS[request.command["CommandField"]]
+        row = ROWS[request.kind]
         if row.iterates:
             return self._perform_aside(row, request)
         performance = Performance(self._handlers, self._send_pending)
