@@ -1,6 +1,6 @@
 """Assembly of messages from fragments (PS3.8 Annex E, PS3.7 §8.1): in order, bounded, the dataset into a sink."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rxdicom.errors import ArgumentError, PeerProtocolError
@@ -20,7 +20,9 @@ class Sink(Protocol):
     Either ``finish`` or ``discard`` is called, once.
     """
 
-    def write(self, data: memoryview) -> None: ...
+    def write(self, pieces: Sequence[memoryview]) -> None:
+        """Take what came in one go. The memory behind it is used again afterwards."""
+        ...
 
     def finish(self) -> Encoded:
         """The whole dataset."""
@@ -46,8 +48,9 @@ class MemorySink:
         self._syntax = transfer_syntax
         self._data = bytearray()
 
-    def write(self, data: memoryview) -> None:
-        self._data += data
+    def write(self, pieces: Sequence[memoryview]) -> None:
+        for piece in pieces:
+            self._data += piece
 
     def finish(self) -> Encoded:
         return Encoded(self._syntax, self._data)
@@ -67,6 +70,7 @@ class Assembler:
         self._decoder = CommandDecoder()
         self._message: Message | None = None
         self._sink: Sink | None = None
+        self._pieces: list[memoryview] = []
         self._completed: list[tuple[Message, Sink | None]] = []
         self._context_id: int | None = None
         self._control = 0
@@ -112,17 +116,24 @@ class Assembler:
             if self._received > 2 * self._limit:
                 # Within the limit it is kept, beyond it discarded; what still does not end is an attack.
                 raise PeerProtocolError(f"a dataset of more than twice the limit of {self._limit} bytes")
-            self._sink.write(data)
+            self._pieces.append(data)
         else:
             if len(self._command) + len(data) > MAX_COMMAND_SET:
                 raise PeerProtocolError(f"a command set of more than {MAX_COMMAND_SET} bytes", 6)
             self._command += data
+
+    def flush(self) -> None:
+        """The memory in which data came is going to be used again: have the sink take it."""
+        if self._pieces and self._sink is not None:
+            self._sink.write(self._pieces)
+            self._pieces = []
 
     def end_fragment(self) -> None:
         """The fragment is over, and with it the command set or the message, if it was the last."""
         if not self._control & _LAST:
             return
         if self._message is not None:
+            self.flush()
             self._complete(self._message, self._sink)
             return
         context_id = self._context_id or 0
@@ -157,6 +168,7 @@ class Assembler:
         self._command = bytearray()
         self._message = self._sink = self._context_id = None
         self._received = 0
+        self._pieces = []
 
     def discard(self) -> None:
         """The association is over: give up what has not been taken, and a message that is half here."""

@@ -165,6 +165,7 @@ class Protocol:
                 self._receiver.feed(data)
             except PeerProtocolError as error:
                 self._invalid(error)
+            self._assembler.flush()
             if self._hold is not None:
                 self._hold(self._receiver.collected)
                 if self.state is not State.AWAITING_RQ:
@@ -193,14 +194,20 @@ class Protocol:
         """A-ASSOCIATE response primitive, reject (Evt8)."""
         return self._issue(Event.ASSOCIATE_REJECT, answer, now)
 
-    def send(self, message: Message, source: Source | None, now: float) -> list[Produced]:
-        """P-DATA request primitive (Evt9): queue a message, whose dataset is read from ``source`` as it is sent."""
+    def send(
+        self, message: Message, source: Source | None, now: float, runs: Iterator[bytes | memoryview] | None = None
+    ) -> list[Produced]:
+        """P-DATA request primitive (Evt9): queue a message, whose dataset is read from ``source`` as it is sent.
+
+        ``runs`` are those of the message, where they have been begun already.
+        """
         self._now = self.last_activity = now
         if self.state is not _ESTABLISHED or self.watched & _FSM_TRANSITION:
             # Otherwise DT-1, which does nothing but what follows.
             self._fire(Event.P_DATA_REQUEST)
         length, encode = self.negotiated.maximum_length, self._encoder.encode
-        runs = None if source is None else message_runs(message, source, length, encode)
+        if runs is None and source is not None:
+            runs = message_runs(message, source, length, encode)
         self.outgoing.append((message, runs, source))
         command = message.command
         kind = command["CommandField"]

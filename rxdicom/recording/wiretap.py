@@ -197,6 +197,7 @@ class _Direction:
 
     def feed(self, data: bytes) -> None:
         self._receiver.feed(memoryview(data))
+        self.assembler.flush()
 
     def begin_pdu(self, pdu_type: int, length: int) -> int:
         if pdu_type not in PDU_NAMES:

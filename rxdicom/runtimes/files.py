@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _FIRST_READ = 8192
 _COPY = 1 << 20
+_MOST_PARTS = 64
+"""Parts that are written as they are, in one call; more are joined, for the system allows only so many."""
 
 
 class FileSource:
@@ -108,17 +110,18 @@ class SpoolSink:
         self._error: Exception | None = None
         self._head = head
 
-    def write(self, data: memoryview) -> None:
-        self._size += len(data)
+    def write(self, pieces: Sequence[memoryview]) -> None:
+        self._size += sum(map(len, pieces))
         if self._error is not None:
             return
         try:
             if self._size > self._limits.dataset:
                 raise OSError(f"the dataset has more than the limit of {self._limits.dataset} bytes")
             if self._data is None:
-                write_all(self._fd, [data])
+                write_all(self._fd, pieces)
             else:
-                self._data += data
+                for piece in pieces:
+                    self._data += piece
                 if self._size > self._limits.memory:
                     self._spool(self._data)
         except OSError as error:
@@ -229,27 +232,26 @@ def store(event: "CStore", path: str, durable: bool) -> None:
     if not (event.encoded.temporary and _move(event.encoded, path, folder, durable)):
         _copy(event, path, folder, durable)
     if durable:
-        sync_folder(folder)
+        sync(folder)
 
 
 def _move(encoded: Encoded, path: str, folder: str, durable: bool) -> bool:
     """Give the spool file its final name. False if that is on another file system."""
     spooled = encoded.path or ""
-    fd = os.open(spooled, os.O_WRONLY | os.O_CLOEXEC)
+    mode = encoded.mode if os.path.dirname(spooled) == folder else None
     try:
-        if os.fstat(fd).st_dev != os.stat(folder).st_dev:
-            return False
-        mode = encoded.mode if os.path.dirname(spooled) == folder else None
-        os.fchmod(fd, _usual_mode(folder) if mode is None else mode)
+        if mode is None:
+            if os.stat(spooled).st_dev != os.stat(folder).st_dev:
+                return False
+            mode = _usual_mode(folder)
+        os.chmod(spooled, mode)
         if durable:
-            os.fsync(fd)
+            sync(spooled)
         os.rename(spooled, path)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         return False
-    finally:
-        os.close(fd)
     encoded.path, encoded.temporary = path, False
     return True
 
@@ -290,9 +292,9 @@ def _write_file(fd: int, event: "CStore") -> None:
             write_all(fd, [chunk])
 
 
-def sync_folder(folder: str) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+def sync(path: str) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -301,6 +303,6 @@ def sync_folder(folder: str) -> None:
 
 def write_all(fd: int, parts: Sequence[bytes | bytearray | memoryview]) -> None:
     """Write all of ``parts``; a short write goes on where it ended."""
-    views = [memoryview(part) for part in parts]
+    views = [memoryview(part) for part in (parts if len(parts) <= _MOST_PARTS else [b"".join(parts)])]
     while views:
         views = _behind(views, os.writev(fd, views))

@@ -1,6 +1,7 @@
 """Requests of this side, made ready to be sent: the context chosen, the dataset opened or encoded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -14,6 +15,8 @@ from rxdicom.services.user import contexts_for, no_context
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.encoded import BytesSource, Encoded, Source
 from rxdicom.wire.part10 import FileHead
+from rxdicom.wire.pdata import message_runs
+from rxdicom.wire.templates import CommandEncoder
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED, VERIFICATION
 
 if TYPE_CHECKING:
@@ -26,16 +29,18 @@ class Request:
 
     message: Message
     source: Source | None = None
+    runs: Iterator[bytes | memoryview] | None = None
+    """What is sent, where that has been begun."""
 
     def close(self) -> None:
         """It is not going to be sent."""
         if self.source is not None:
             self.source.close()
 
-    def numbered(self, message_id: int) -> "Request":
-        """The same under another message ID."""
-        command = {**self.message.command, "MessageID": message_id}
-        return Request(Message(command, self.message.context_id, self.message.data), self.source)
+    def begun(self, maximum_length: int, encoder: CommandEncoder) -> "Request":
+        """The same with the first of its runs made, for a peer's maximum length. Raises what its source raises."""
+        runs = message_runs(self.message, self.source, maximum_length, encoder.encode)
+        return Request(self.message, self.source, chain((next(runs),), runs))
 
 
 Preparation = Callable[[Negotiated, int], Request]

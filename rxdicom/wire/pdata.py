@@ -11,8 +11,8 @@ from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
 _HEADERS = Struct(HEADER.format + PDV_HEADER.format.removeprefix(">"))
 OVERHEAD = HEADER_SIZE + PDV_HEADER.size
 """Bytes of headers in front of each fragment that is sent alone in its PDU."""
-RUN_SIZE = 270336
-"""Bytes of PDUs that are prepared at a time: large enough for few system calls (two PDUs of the default maximum, with
+RUN_SIZE = 405504
+"""Bytes of PDUs that are prepared at a time, at most: large enough for few system calls (three PDUs of 128 KiB, with
 the command set before them), small enough for the CPU's cache."""
 UNLIMITED_LENGTH = 131072
 """PDU length used towards a peer that sets no limit, or a higher one: it bounds what a run allocates."""
@@ -88,10 +88,10 @@ def _data_runs(command: bytes, context_id: int, source: Source, step: int) -> It
     size, position = source.size, 0
     # An empty dataset still is one fragment, the last (PS3.7 §F): the peer waits for it.
     fragments = max(1, -(-size // step))
-    per_run = max(1, (RUN_SIZE - len(command)) // (step + OVERHEAD))
-    # At most one run, but not more than there is to send: most messages are small.
-    room = len(command) + (min(size, per_run * step) + min(fragments, per_run) * OVERHEAD)
-    buffer = bytearray(room)
+    most = max(1, (RUN_SIZE - len(command)) // (step + OVERHEAD))
+    # As few runs as possible, and all alike: one for the end alone would cost as much as a whole one.
+    per_run = -(-fragments // -(-fragments // most))
+    buffer = bytearray(len(command) + min(size, per_run * step) + per_run * OVERHEAD)
     run = memoryview(buffer)
     buffer[: len(command)] = command
     end = len(command)

@@ -3,7 +3,7 @@
 import os
 import random
 import tracemalloc
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -338,9 +338,9 @@ class Recorder(MemorySink):
         super().__init__(message, transfer_syntax)
         self.calls: list[str] = []
 
-    def write(self, data: memoryview) -> None:
+    def write(self, pieces: Sequence[memoryview]) -> None:
         self.calls.append("write")
-        super().write(data)
+        super().write(pieces)
 
     def finish(self) -> Encoded:
         self.calls.append("finish")
@@ -357,6 +357,31 @@ def _recording(sinks: list[Recorder]) -> OpenSink:
         return sinks[-1]
 
     return open_sink
+
+
+@pytest.mark.parametrize("maximum_length", [8, 64, 16384])
+def test_what_comes_in_one_go_is_written_in_one_go(maximum_length: int) -> None:
+    """However many fragments it comes in: one call of the sink, and of the system where that is a file."""
+    sinks: list[Recorder] = []
+    protocol = established(open_sink=_recording(sinks))
+    whole = stream(store_rq(PIXELS + b"\0", 5), maximum_length)
+    received = messages(receive(protocol, whole[: len(whole) // 2])) + messages(
+        receive(protocol, whole[len(whole) // 2 :])
+    )
+    assert contents(received) == contents([store_rq(PIXELS + b"\0", 5)])
+    assert [sink.calls for sink in sinks] == [["write", "write", "finish"]]
+
+
+@pytest.mark.parametrize("maximum_length", [8, 64])
+def test_a_spool_file_takes_any_number_of_fragments_at_once(tmp_path: Path, maximum_length: int) -> None:
+    """The system takes some thousand at a time."""
+    limits = Limits(memory=100)
+    protocol = established(open_sink=SinkFactory(limits, str(tmp_path), "PEER"))
+    data = random.Random(9).randbytes(60000)
+    (received,) = messages(receive(protocol, stream(store_rq(data, 5), maximum_length)))
+    assert received.data is not None
+    assert received.data.path is not None
+    assert received.data.read() == data
 
 
 def test_each_sink_is_finished_or_discarded_once() -> None:

@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rxdicom.events.bindings import EventHandler
 from rxdicom.events.records import AsyncOps, CStore
 from rxdicom.pdu_primitives import AsynchronousOperationsWindowNegotiation
 from rxdicom.runtimes.batches import Sent, Totals
-from rxdicom.sop_class import CTImageStorage, MRImageStorage
+from rxdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.items import AsyncOperationsWindow
 from rxdicom.wire.pdu import AssociateRQ, ReleaseRP
@@ -287,6 +288,57 @@ def test_what_was_opened_and_is_not_sent_is_closed(ae: AE, ending: str) -> None:
             for _ in transfer:
                 break
     assert stored == [MRImageStorage]
+
+
+def test_a_message_id_that_somebody_took_meanwhile(ae: AE) -> None:
+    """The next object is made ready under an ID of its own; if somebody chooses that, it gets another one."""
+    numbers: list[int | None] = []
+    taken, released = threading.Event(), threading.Event()
+    statuses: list[int] = []
+
+    def store(event: CStore) -> int:
+        numbers.append(event.request.MessageID)
+        if event.request.MessageID == 3:
+            taken.set()
+        assert event.request.MessageID == 1 or released.wait(DEADLINE)
+        return 0x0000
+
+    with connect(ae, 2, (evt.EVT_C_STORE, store)) as assoc:
+        transfer = assoc.send_many([CT, CT, MR])
+        results = [next(transfer)]
+        other = threading.Thread(target=lambda: statuses.append(assoc.send_c_store(CT, msg_id=3)))
+        other.start()
+        assert taken.wait(DEADLINE)
+        released.set()
+        results += transfer
+        other.join(DEADLINE)
+    assert [each.status for each in results] == [0x0000] * 3
+    assert (sorted(each or 0 for each in numbers), statuses) == ([1, 2, 3, 4], [0x0000])
+
+
+@pytest.mark.parametrize("kind", [Command.C_ECHO_RQ, Command.C_STORE_RQ])
+def test_what_a_handler_was_given_is_freed_at_once(ae: AE, kind: Command) -> None:
+    """A dataset that waited for the garbage collector would cost as much memory as thousands of others."""
+    ae.add_requested_context(Verification)
+    ae.add_supported_context(Verification)
+    events: list[weakref.ref[Any]] = []
+
+    def note(event: Any) -> int:
+        events.append(weakref.ref(event))
+        return 0x0000
+
+    gc.disable()
+    try:
+        with connect(ae, 1, (evt.EVT_C_STORE, note), (evt.EVT_C_ECHO, note)) as assoc:
+            for _ in range(2):
+                if kind is Command.C_ECHO_RQ:
+                    assoc.send_c_echo()
+                else:
+                    assoc.send_c_store(CT)
+            # The second request is performed by whoever let go of the first.
+            assert events[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_results_flow_into_rx(ae: AE) -> None:

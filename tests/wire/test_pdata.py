@@ -128,6 +128,15 @@ def test_runs_decode_to_what_was_sent(maximum_length: int) -> None:
         assert max(map(len, runs)) <= max(RUN_SIZE, fragment_length(maximum_length) + 2 * OVERHEAD + 200)
 
 
+@pytest.mark.parametrize(("maximum_length", "expected"), [(131072, [3, 2]), (65536, [5, 4]), (16384, [17, 16])])
+def test_runs_are_alike(maximum_length: int, expected: list[int]) -> None:
+    """An image of 512 by 512 pixels of two bytes leaves in two, and not in three, of which the last has next to
+    nothing."""
+    source = Recorder(512 * 512 * 2 + 1100)
+    collected(STORE, source, maximum_length)
+    assert [-(-length // fragment_length(maximum_length)) for _, length in source.reads] == expected
+
+
 def test_a_run_of_smallest_fragments_is_limited_too() -> None:
     size = 60001
     runs = collected(STORE, Recorder(size), 8)

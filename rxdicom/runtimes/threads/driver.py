@@ -78,6 +78,8 @@ class Performance:
             service.close()
             if self._items is not None or self._route is not None:
                 self._close()
+            # The event knows this object: together they, and the dataset, would stay until the garbage collector comes.
+            self._event = None
 
     def _reply(self, effect: Effect) -> Reply:
         match effect:

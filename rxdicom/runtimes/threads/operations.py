@@ -14,6 +14,10 @@ from rxdicom.status import PENDING
 from rxdicom.wire.dimse import Command, Message
 
 
+class MessageIDTaken(ArgumentError):
+    """A message ID was chosen that is outstanding."""
+
+
 class Operation:
     """One request that waits for its only response."""
 
@@ -181,7 +185,7 @@ class Operations:
 
     def _check_free(self, message_id: int) -> None:
         if message_id in self._outstanding:
-            raise ArgumentError(f"message ID {message_id} is outstanding; leave it out, and the next free one is taken")
+            raise MessageIDTaken(f"message ID {message_id} is outstanding; give none, and the next free one is taken")
 
     def register(self, operation: Operation | Exchange, window: int) -> None:
         """Take a place in the window, or wait for one."""

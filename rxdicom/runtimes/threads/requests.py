@@ -21,6 +21,7 @@ from rxdicom.runtimes.threads.sending import Sender, Transfer
 from rxdicom.runtimes.user import Preparation, Request
 from rxdicom.status import Status
 from rxdicom.wire.dimse import Command, Message
+from rxdicom.wire.templates import CommandEncoder
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -94,7 +95,7 @@ class Requests(UserRequests[Status, Pair, Responses, Transfer, None]):
     def _send(self, request: Request) -> None:
         self._connection.claim()
         try:
-            self._connection.perform(partial(self._protocol.send, request.message, request.source))
+            self._connection.perform(partial(self._protocol.send, request.message, request.source, runs=request.runs))
         except StateError:
             request.close()
             raise self._over() from None
@@ -113,21 +114,18 @@ class Requests(UserRequests[Status, Pair, Responses, Transfer, None]):
     def _send_batch(self, instances: Iterable[Any], priority: int) -> Transfer:
         forbid_in_observer("a request")
 
+        encoder = CommandEncoder()
+
         def prepare(instance: Any) -> Request:
-            return self._storing(instance, priority)(self._protocol.negotiated, 0)
+            negotiated = self._protocol.negotiated
+            request = self._storing(instance, priority)(negotiated, self._operations.next_id(None))
+            return request.begun(negotiated.maximum_length, encoder)
 
         def begin(request: Request, batch: Batch) -> tuple[Operation, Message]:
-            numbered: list[Request] = []
+            def ready(_: Negotiated, __: int) -> Request:
+                return request
 
-            def number(_: Negotiated, message_id: int) -> Request:
-                numbered.append(request.numbered(message_id))
-                return numbered[0]
-
-            try:
-                return self._begin(Command.C_STORE_RQ, None, number, batch)
-            finally:
-                if not numbered:
-                    request.close()
+            return self._begin(Command.C_STORE_RQ, request.message.MessageID, ready, batch)
 
         def run() -> Generator[Sent]:
             window = self._protocol.negotiated.invoked

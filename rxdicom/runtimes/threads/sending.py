@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rxdicom.errors import AssociationAborted
 from rxdicom.runtimes.batches import Sent, Supply, Totals, concerns_one
 from rxdicom.runtimes.files import forget
-from rxdicom.runtimes.threads.operations import Batch, Operation, Operations
+from rxdicom.runtimes.threads.operations import Batch, MessageIDTaken, Operation, Operations
 from rxdicom.runtimes.threads.responses import Results
 from rxdicom.runtimes.user import Request
 from rxdicom.status import Status
@@ -128,30 +128,32 @@ class Sender:
         """What becomes of each that was asked for. Raises what says that the association is over, when all of them are
         accounted for, and what ``instances`` raises.
         """
-        # The next one is opened while others are on their way, where asking for it early means nothing to anybody.
-        early = isinstance(instances, Sequence | Supply)
-        wants = instances.wants if isinstance(instances, Supply) else None
+        supply = instances if isinstance(instances, Supply) else None
+        # The next one is made ready while others are on their way, where asking for it early means nothing to anybody.
+        early = supply is not None or isinstance(instances, Sequence)
         try:
             for instance in instances:
                 prepared = self._prepared(instance)
                 is_its_turn = False
                 try:
-                    yield from self._finished()
-                    is_its_turn = (wants is None or wants(instance)) and self._lost is None
+                    over = self._make_room()
+                    if supply is None or any(each.answer is None for each in over):
+                        yield from self._results(over)
+                    is_its_turn = (supply is None or supply.wants(instance)) and self._lost is None
                 finally:
                     if not is_its_turn:
                         _close(prepared)
-                if not is_its_turn:
-                    break
-                refused = prepared if isinstance(prepared, Sent) else self._send(instance, prepared)
+                refused = self._send(instance, prepared) if is_its_turn else None
+                # The peer has something to do again: now there is time for what it has answered.
+                yield from self._results(over)
                 if refused is not None:
                     yield refused
                 if not early:
-                    yield from self._finished()
-                if self._lost is not None:
+                    yield from self._results(self._make_room())
+                if self._lost is not None or not is_its_turn:
                     break
             while self._batch.running:
-                yield self._next()
+                yield from self._results([self._next_over()])
             if self._lost is not None:
                 raise self._lost
         finally:
@@ -165,23 +167,42 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - whatever an object makes pydicom raise, the others are to be sent
             return self._failed(instance, error)
 
-    def _finished(self) -> Generator[Sent]:
+    def _make_room(self) -> list[Operation]:
         """What has ended, and more, until there is room in the window."""
+        over: list[Operation] = []
         while self._batch.is_ready or len(self._batch.running) >= self._window:
-            yield self._next()
+            over.append(self._next_over())
+        return over
 
-    def _send(self, instance: Any, prepared: Request) -> Sent | None:
+    def _next_over(self) -> Operation:
+        operation = self._operations.next_over(self._batch)
+        self._operations.remove(operation)
+        return operation
+
+    def _send(self, instance: Any, prepared: Request | Sent) -> Sent | None:
         """Send one. What is wrong with it alone is its result."""
+        if isinstance(prepared, Sent):
+            return prepared
         try:
-            operation, request = self._begin(prepared, self._batch)
+            try:
+                operation, request = self._begin(prepared, self._batch)
+            except MessageIDTaken:
+                # By somebody who chose it, since it was made ready.
+                prepared.close()
+                prepared = self._prepare(instance)
+                operation, request = self._begin(prepared, self._batch)
         except Exception as error:  # noqa: BLE001 - whatever an object makes pydicom raise, the others are to be sent
+            prepared.close()
             return self._failed(instance, error)
         self._requests[operation.message_id] = instance, request
         return None
 
-    def _next(self) -> Sent:
-        operation = self._operations.next_over(self._batch)
-        self._operations.remove(operation)
+    def _results(self, over: list[Operation]) -> Generator[Sent]:
+        """What became of those that have ended; each is told once."""
+        while over:
+            yield self._result(over.pop(0))
+
+    def _result(self, operation: Operation) -> Sent:
         instance, request = self._requests.pop(operation.message_id)
         if operation.answer is None:
             error = operation.error or AssociationAborted()

@@ -22,7 +22,7 @@ Make = Callable[[Sequence[PresentationContext]], Association]
 
 _ENOUGH = 32
 """Results that are handed over at once, ..."""
-_LINGER = 0.002
+_LINGER = 0.02
 """... and the seconds after which fewer are."""
 
 
