@@ -150,6 +150,8 @@ class Performance(ABC):
         except Exception:  # noqa: BLE001 - the edge of the user's handler
             concerning(self._event).exception("exception while a handler's iterator was closed")
         finally:
+            # The event knows this object: together they, and the dataset, would stay until the garbage collector comes.
+            self._event = None
             if self._route is not None:
                 await self._route.close()
 

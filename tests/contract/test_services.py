@@ -1,7 +1,9 @@
 """The services, whichever runtime asks and whichever answers."""
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -578,3 +580,23 @@ def test_a_message_id_that_is_outstanding(sides: Sides) -> None:
             assoc.send_c_echo(msg_id=4)
         answers.close()
         assert endless.closed.wait(DEADLINE)
+
+
+def test_what_a_handler_was_given_is_freed_without_the_garbage_collector(sides: Sides) -> None:
+    """Its dataset would wait for that, with those of hundreds of others."""
+    events: list[weakref.ref[Any]] = []
+
+    def note(event: Any) -> int:
+        events.append(weakref.ref(event))
+        return 0x0000
+
+    with sides.associate(sides.start((evt.EVT_C_STORE, note), (evt.EVT_C_ECHO, note))) as assoc:
+        gc.disable()
+        try:
+            for _ in range(2):
+                assoc.send_c_store(instance("1.2.3"))
+                assoc.send_c_echo()
+            # Those before the last may be on their way out.
+            assert [each() for each in events[:2]] == [None, None]
+        finally:
+            gc.enable()

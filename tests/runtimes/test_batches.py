@@ -3,7 +3,6 @@
 import gc
 import os
 import threading
-import weakref
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from rxdicom.events.bindings import EventHandler
 from rxdicom.events.records import AsyncOps, CStore
 from rxdicom.pdu_primitives import AsynchronousOperationsWindowNegotiation
 from rxdicom.runtimes.batches import Sent, Totals
-from rxdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+from rxdicom.sop_class import CTImageStorage, MRImageStorage
 from rxdicom.wire.dimse import Command, Message, message
 from rxdicom.wire.items import AsyncOperationsWindow
 from rxdicom.wire.pdu import AssociateRQ, ReleaseRP
@@ -314,31 +313,6 @@ def test_a_message_id_that_somebody_took_meanwhile(ae: AE) -> None:
         other.join(DEADLINE)
     assert [each.status for each in results] == [0x0000] * 3
     assert (sorted(each or 0 for each in numbers), statuses) == ([1, 2, 3, 4], [0x0000])
-
-
-@pytest.mark.parametrize("kind", [Command.C_ECHO_RQ, Command.C_STORE_RQ])
-def test_what_a_handler_was_given_is_freed_at_once(ae: AE, kind: Command) -> None:
-    """A dataset that waited for the garbage collector would cost as much memory as thousands of others."""
-    ae.add_requested_context(Verification)
-    ae.add_supported_context(Verification)
-    events: list[weakref.ref[Any]] = []
-
-    def note(event: Any) -> int:
-        events.append(weakref.ref(event))
-        return 0x0000
-
-    gc.disable()
-    try:
-        with connect(ae, 1, (evt.EVT_C_STORE, note), (evt.EVT_C_ECHO, note)) as assoc:
-            for _ in range(2):
-                if kind is Command.C_ECHO_RQ:
-                    assoc.send_c_echo()
-                else:
-                    assoc.send_c_store(CT)
-            # The second request is performed by whoever let go of the first.
-            assert events[0]() is None
-    finally:
-        gc.enable()
 
 
 def test_results_flow_into_rx(ae: AE) -> None:
