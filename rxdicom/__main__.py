@@ -1,5 +1,6 @@
 """The command line, ``rxdicom <program> …``: loads the module of the chosen program only, and ends it in one line."""
 
+import gc
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -59,6 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else _USAGE
 
 
+def script() -> int:
+    """:func:`main` as all that its process does.
+
+    What was loaded stays to the end, so that the garbage collector need not look through it: not in the meantime, and
+    not when the interpreter ends, which takes 5 instead of 25 ms then.
+    """
+    gc.disable()
+    for name in sys.argv[1:2]:
+        if name in PROGRAMS:
+            import_module(PROGRAMS[name][0])
+    gc.freeze()
+    gc.enable()
+    try:
+        return main()
+    finally:
+        gc.freeze()
+
+
 def _overview(given: list[str]) -> int:
     """What there is, for those who named no program."""
     rows = "\n".join(f"  {name:10}{summary}" for name, (_, summary) in PROGRAMS.items())
@@ -100,4 +119,4 @@ def _run(program: _Program, name: str, args: Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

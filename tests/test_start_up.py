@@ -15,11 +15,11 @@ FOUNDATION = "import attrs, datetime, logging, weakref"
 IMPORT = "from rxdicom import AE, evt"
 ENTITY = f"{IMPORT}; ae = AE()"
 ASSOCIATION = f"{ENTITY}; ae.add_requested_context('1.2.840.10008.1.1'); ae.association('127.0.0.1', 104)"
-ECHO = "import sys; from rxdicom.__main__ import main; assert main(sys.argv[1:]) == 0"
+ECHO = "from rxdicom.__main__ import script; assert script() == 0"
 
 SOCKETS = {"_socket", "_struct", "array", "errno", "math", "select", "selectors", "socket", "struct", "zlib"}
 """What talks to a peer. zlib is for deflated datasets."""
-COMMAND_LINE = {"argparse", "gettext", "locale", "_locale", "shutil", "fnmatch", "bz2", "lzma", "stringprep"}
+COMMAND_LINE = {"argparse", "gc", "gettext", "locale", "_locale", "shutil", "fnmatch", "bz2", "lzma", "stringprep"}
 """What parses arguments (with what shutil tries to load), and resolves the name of a host."""
 NOT_FOR_A_USER = {
     "rxdicom.aio",
@@ -112,3 +112,15 @@ def test_echoscu_loads_the_command_line_besides(foundation: set[str]):
     assert not own(loaded) & NOT_FOR_A_USER
     programs = {name for name in own(loaded) if name.startswith("rxdicom.apps.")}
     assert programs == {f"rxdicom.apps.{name}" for name in ("console", "echoscu", "identity", "options")}
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["echoscu", "--help"], ["nothing"], []], ids=" ".join)
+def test_a_program_leaves_what_was_loaded_to_itself(arguments: list[str]) -> None:
+    """The garbage collector goes on, and need not look through modules: when the interpreter ends it is soon done."""
+    code = (
+        "import gc; from rxdicom.__main__ import script; script(); print(gc.isenabled(), gc.get_freeze_count() > 9999)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "True True"

@@ -288,8 +288,8 @@ def test_certificates_that_cannot_be_used_are_wrong_use(
 
 LOADED = """
 import sys
-from rxdicom.__main__ import main
-code = main(sys.argv[1:])
+from rxdicom.__main__ import script
+code = script()
 print(*sorted(sys.modules))
 sys.exit(code)
 """
