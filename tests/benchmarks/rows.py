@@ -14,7 +14,7 @@ NOISE = 0.02
 LEGEND = f"""\
 wall      median seconds from the start of the (first) sender's process to the end of the (last) one
 net       wall without start-up: minus the median wall of the same programs at the same rounds with the minimal job,
-          one C-ECHO or one image of 4 kB (so what this one object itself takes is subtracted too)
+          one C-ECHO or one image of 4 kB without stalls (so what this one object itself takes is subtracted too)
 spread    (slowest - fastest) / median of the walls measured
 CPU       median user + system seconds of senders and receiver, without start-up as above
 ÷ X       net divided by the net of X in this run: below 1 is faster than that

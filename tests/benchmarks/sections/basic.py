@@ -1,11 +1,11 @@
 """C-ECHO and C-STORE over one association, between all stacks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.benchmarks.cases import Case, Results, Scale, Section, Table
 from tests.benchmarks.data import Batch, prepare
 from tests.benchmarks.measure import Trial
-from tests.benchmarks.peers import PAIRS, REFERENCES, STACKS, START_UPS, WORKLOADS, Pair, Workload
+from tests.benchmarks.peers import AT_ONCE, PAIRS, REFERENCES, STACKS, START_UPS, WORKLOADS, Pair, Workload
 from tests.benchmarks.rows import NOISE, Row, heading_of, rows_of, table
 
 NAME = "basic"
@@ -31,14 +31,17 @@ def _case(name: str, workload: Workload, pair: Pair, scale: Scale, start_up: tup
     shape = workload.quick_shape if scale.quick else workload.shape
     batch = prepare(scale.data, shape, sent) if shape else None
     size = batch.size * count // sent if batch else 0
-    return Case(NAME, name, pair.name, pair.title, _trial(pair, sent, batch), count, sent, size, start_up)
+    trial = _trial(pair, sent, batch, AT_ONCE if start_up is None else {})
+    return Case(NAME, name, pair.name, pair.title, trial, count, sent, size, start_up)
 
 
-def _trial(pair: Pair, count: int, batch: Batch | None) -> Trial:
-    scu, scp = STACKS[pair.scu], STACKS[pair.scp]
+def _trial(pair: Pair, count: int, batch: Batch | None, environment: Mapping[str, str]) -> Trial:
+    task = "echo" if batch is None else "store"
+    scu = STACKS[pair.scu].program(f"{task}_scu", environment)
+    scp = STACKS[pair.scp].program(f"{task}_scp", environment)
     if batch is None:
-        return Trial(scu.program("echo_scu"), scp.program("echo_scp"), ({"count": count},))
-    return Trial(scu.program("store_scu"), scp.program("store_scp"), ({"source": batch.folder},), batch.contents)
+        return Trial(scu, scp, ({"count": count},))
+    return Trial(scu, scp, ({"source": batch.folder},), batch.contents)
 
 
 def tables(results: Results) -> list[Table]:
