@@ -6,6 +6,7 @@ from typing import Protocol
 from rxdicom.errors import ArgumentError, PeerProtocolError
 from rxdicom.wire.dimse import MAX_COMMAND_SET, NO_DATASET, Message
 from rxdicom.wire.encoded import Encoded
+from rxdicom.wire.pdu import PDV, PDataTF
 from rxdicom.wire.templates import CommandDecoder
 
 _COMMAND, _LAST = 1, 2
@@ -59,6 +60,43 @@ class MemorySink:
         self._data = bytearray()
 
 
+class PDataCopy:
+    """The record of a P-DATA-TF, made from its fragments while they are streamed."""
+
+    def __init__(self) -> None:
+        self._values: list[PDV] = []
+        # For a fragment that comes in parts. It is used again, for new memory costs more than another copy.
+        self._parts = bytearray()
+        self._context_id = self._control = self._length = self._filled = 0
+        self._data = b""
+
+    def begin(self) -> None:
+        """A P-DATA-TF begins."""
+        self._values = []
+
+    def begin_fragment(self, context_id: int, control: int, length: int) -> None:
+        self._context_id, self._control, self._length = context_id, control, length
+        self._filled, self._data = 0, b""
+        if len(self._parts) < length:
+            self._parts = bytearray(length)
+
+    def write(self, data: memoryview) -> None:
+        if len(data) == self._length:
+            self._data = bytes(data)
+            return
+        stop = self._filled + len(data)
+        self._parts[self._filled : stop] = data
+        self._filled = stop
+
+    def end_fragment(self) -> None:
+        data = bytes(memoryview(self._parts)[: self._filled]) if self._filled else self._data
+        self._values.append(PDV(self._context_id, self._control, data))
+
+    def record(self) -> PDataTF:
+        """The whole of it."""
+        return PDataTF(tuple(self._values))
+
+
 class Assembler:
     """Fragments in, messages out. ``syntax_of`` gives the transfer syntax of an accepted context, None otherwise."""
 
@@ -75,6 +113,16 @@ class Assembler:
         self._context_id: int | None = None
         self._control = 0
         self._received = 0
+        self.copy: PDataCopy | None = None
+        """Of the P-DATA-TF that is coming, where somebody watches it."""
+        self._copy: PDataCopy | None = None
+
+    def keep_copy(self, *, wanted: bool) -> None:
+        """A P-DATA-TF begins, of which :attr:`copy` is to have the record at its end, or not."""
+        if wanted:
+            self._copy = self._copy or PDataCopy()
+            self._copy.begin()
+        self.copy = self._copy if wanted else None
 
     def whole_fragment(self, context_id: int, control: int, data: memoryview) -> Message | None:
         """Take a fragment that is alone in its P-DATA-TF and all there; the message that it completes, if it does.
@@ -91,13 +139,13 @@ class Assembler:
             self._context_id = context_id
             self._begin_dataset(message)
             return None
-        self.begin_fragment(context_id, control)
+        self.begin_fragment(context_id, control, len(data))
         self.write(data)
         self.end_fragment()
         completed = self.take()
         return completed[0] if completed else None
 
-    def begin_fragment(self, context_id: int, control: int) -> None:
+    def begin_fragment(self, context_id: int, control: int, length: int) -> None:
         """Check that a fragment may come now. Raises :class:`~rxdicom.errors.PeerProtocolError` if not."""
         if self._context_id is None:
             if self._syntax_of(context_id) is None:
@@ -109,8 +157,12 @@ class Assembler:
             part = "command" if control & _COMMAND else "dataset"
             raise PeerProtocolError(f"a {part} fragment where none can be", UNEXPECTED_PARAMETER)
         self._control = control
+        if self.copy is not None:
+            self.copy.begin_fragment(context_id, control, length)
 
     def write(self, data: memoryview) -> None:
+        if self.copy is not None:
+            self.copy.write(data)
         if self._sink is not None:
             self._received += len(data)
             if self._received > 2 * self._limit:
@@ -130,6 +182,8 @@ class Assembler:
 
     def end_fragment(self) -> None:
         """The fragment is over, and with it the command set or the message, if it was the last."""
+        if self.copy is not None:
+            self.copy.end_fragment()
         if not self._control & _LAST:
             return
         if self._message is not None:
@@ -176,6 +230,7 @@ class Assembler:
             if sink is not None:
                 sink.discard()
         self._completed.clear()
+        self.copy = None
         self._reset()
 
 

@@ -13,7 +13,7 @@ from rxdicom.protocol.fsm import ACTIONS, ALTERNATIVES, TRANSITIONS, Event, Stat
 from rxdicom.protocol.negotiation import Negotiated, negotiated
 from rxdicom.protocol.notices import ALWAYS, Notice, Produced
 from rxdicom.protocol.policy import Limits, Timeouts
-from rxdicom.protocol.receiver import COLLECT, KEEP, SKIP, STREAM, Receiver
+from rxdicom.protocol.receiver import COLLECT, SKIP, STREAM, Receiver
 from rxdicom.wire.dimse import Command, Message
 from rxdicom.wire.encoded import Source
 from rxdicom.wire.pdata import message_runs
@@ -507,7 +507,8 @@ class Protocol:
             return SKIP
         if length == 0:
             raise PeerProtocolError("a P-DATA-TF without a PDV", _INVALID_PARAMETER)
-        return KEEP if self.watched & _PDU_RECV else STREAM
+        self._assembler.keep_copy(wanted=bool(self.watched & _PDU_RECV))
+        return STREAM
 
     def whole_fragment(self, context_id: int, control: int, data: memoryview) -> bool:
         size = len(data)
@@ -546,7 +547,7 @@ class Protocol:
         if length & 1 and not self._warned_of_odd:
             self._warned_of_odd = True
             self._emit(Notice.WARNING, f"the peer sent a fragment of {length} bytes, which is odd (PS3.8 §9.3.1)")
-        self._assembler.begin_fragment(context_id, control)
+        self._assembler.begin_fragment(context_id, control, length)
 
     def fragment_data(self, data: memoryview) -> None:
         self._assembler.write(data)
@@ -554,9 +555,10 @@ class Protocol:
     def end_fragment(self) -> None:
         self._assembler.end_fragment()
 
-    def end_p_data(self, pdu: bytearray | None) -> None:
-        if pdu is not None:
-            self._emit(Notice.PDU_RECV, decode_pdu(pdu))
+    def end_p_data(self) -> None:
+        copy = self._assembler.copy
+        if copy is not None:
+            self._emit(Notice.PDU_RECV, copy.record())
         self._fire(Event.P_DATA_RECEIVED)
         for message in self._assembler.take():
             self._indicate(message)

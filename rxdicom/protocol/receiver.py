@@ -13,8 +13,8 @@ from rxdicom.wire.pdu import HEADER, HEADER_SIZE, P_DATA_TF, PDV_HEADER
 _SINGLE = Struct(HEADER.format + PDV_HEADER.format.removeprefix(">"))
 _SHORTEST = _SINGLE.size + 1
 
-COLLECT, STREAM, KEEP, SKIP = range(4)
-"""What is to be done with a PDU: collect it whole, stream its fragments, stream and keep a copy, pass over it."""
+COLLECT, STREAM, SKIP = range(3)
+"""What is to be done with a PDU: collect it whole, stream its fragments, pass over it."""
 
 
 class PDUHandler(Protocol):
@@ -38,8 +38,8 @@ class PDUHandler(Protocol):
 
     def end_fragment(self) -> None: ...
 
-    def end_p_data(self, pdu: bytearray | None) -> None:
-        """A P-DATA-TF is over; ``pdu`` holds it if it was to be kept."""
+    def end_p_data(self) -> None:
+        """A P-DATA-TF is over."""
         ...
 
 
@@ -70,7 +70,7 @@ class Receiver:
                 position = self._fragment(data, position, end)
             elif (stop := self._whole(data, position, end)) is not None:
                 position = stop
-            elif not self._in_pdu or self._mode in (STREAM, KEEP):
+            elif not self._in_pdu or self._mode == STREAM:
                 position = self._read_header(data, position, end)
             else:
                 position = self._body(data, position, end)
@@ -92,7 +92,7 @@ class Receiver:
 
     def skip(self) -> None:
         """Pass over the rest of a P-DATA-TF that is being streamed: nobody wants its fragments any more."""
-        if self._in_pdu and self._mode in (STREAM, KEEP):
+        if self._in_pdu and self._mode == STREAM:
             self._mode, self._collected, self._pdv_left = SKIP, None, 0
             self._pdu_left -= len(self._header)
             self._header = bytearray()
@@ -104,8 +104,6 @@ class Receiver:
     def _fragment(self, data: memoryview, position: int, end: int) -> int:
         stop = min(end, position + self._pdv_left)
         self._handler.fragment_data(data[position:stop])
-        if self._collected is not None:
-            self._collected += data[position:stop]
         self._pdv_left -= stop - position
         self._pdu_left -= stop - position
         if not self._pdv_left:
@@ -134,20 +132,17 @@ class Receiver:
         pdu_type, length = HEADER.unpack_from(data, position)
         self._mode = self._handler.begin_pdu(pdu_type, length)
         self._pdu_left = length
-        keep = self._mode in (COLLECT, KEEP)
-        self._collected = bytearray(data[position : position + HEADER_SIZE]) if keep else None
+        self._collected = bytearray(data[position : position + HEADER_SIZE]) if self._mode == COLLECT else None
         self._in_pdu = True
         if length == 0:
             self._end_pdu()
-        elif self._mode in (STREAM, KEEP) and length < PDV_HEADER.size:
+        elif self._mode == STREAM and length < PDV_HEADER.size:
             raise PeerProtocolError(f"a P-DATA-TF of {length} bytes, too short for a PDV", 6)
 
     def _begin_fragment(self, data: memoryview, position: int) -> None:
         length, context_id, control = PDV_HEADER.unpack_from(data, position)
         if not 2 <= length <= self._pdu_left - 4:
             raise PeerProtocolError(f"a PDV claims {length} bytes, {self._pdu_left - 4} are left in its P-DATA-TF", 6)
-        if self._collected is not None:
-            self._collected += data[position : position + PDV_HEADER.size]
         self._pdv_left = length - 2
         self._pdu_left -= PDV_HEADER.size
         self._handler.begin_fragment(context_id, control, length - 2)
@@ -173,7 +168,7 @@ class Receiver:
     def _end_pdu(self) -> None:
         collected, self._collected = self._collected, None
         self._in_pdu = False
-        if self._mode in (STREAM, KEEP):
-            self._handler.end_p_data(collected)
+        if self._mode == STREAM:
+            self._handler.end_p_data()
         elif self._mode == COLLECT and collected is not None:
             self._handler.end_pdu(bytes(collected))

@@ -17,7 +17,7 @@ from rxdicom.protocol.assembler import Assembler
 from rxdicom.protocol.negotiation import Negotiated, negotiated
 from rxdicom.protocol.notices import Notice
 from rxdicom.protocol.policy import Limits
-from rxdicom.protocol.receiver import COLLECT, KEEP, STREAM, Receiver
+from rxdicom.protocol.receiver import COLLECT, STREAM, Receiver
 from rxdicom.recording.associations import RecordedAssociation
 from rxdicom.recording.player import complete
 from rxdicom.runtimes.files import SinkFactory, forget
@@ -206,7 +206,8 @@ class _Direction:
             raise PeerProtocolError(f"a {PDU_NAMES[pdu_type]} of {length} bytes")
         if pdu_type != P_DATA_TF:
             return COLLECT
-        return KEEP if self._tap.watches(self._pdu) else STREAM
+        self.assembler.keep_copy(wanted=self._tap.watches(self._pdu))
+        return STREAM
 
     def whole_fragment(self, context_id: int, control: int, data: memoryview) -> bool:
         del context_id, control, data
@@ -216,8 +217,7 @@ class _Direction:
         self._tap.understand(decode_pdu(pdu), received=self._received)
 
     def begin_fragment(self, context_id: int, control: int, length: int) -> None:
-        del length
-        self.assembler.begin_fragment(context_id, control)
+        self.assembler.begin_fragment(context_id, control, length)
 
     def fragment_data(self, data: memoryview) -> None:
         self.assembler.write(data)
@@ -225,9 +225,9 @@ class _Direction:
     def end_fragment(self) -> None:
         self.assembler.end_fragment()
 
-    def end_p_data(self, pdu: bytearray | None) -> None:
-        if pdu is not None:
-            self._tap.publish(self._pdu, decode_pdu(pdu))
+    def end_p_data(self) -> None:
+        if self.assembler.copy is not None:
+            self._tap.publish(self._pdu, self.assembler.copy.record())
         for message in self.assembler.take():
             self._tap.publish(self._message, message)
             forget(message.data)
