@@ -40,8 +40,14 @@ def end_point(name: Callable[[], Any]) -> tuple[str, int]:
     return str(host).removeprefix("::ffff:"), int(port)
 
 
-def listen(address: tuple[str, int]) -> socket.socket:
-    """A listening socket; an empty host serves IPv4 and IPv6. Raises :class:`OSError`."""
+def listen(address: tuple[str, int] | socket.socket) -> socket.socket:
+    """A listening socket; an empty host serves IPv4 and IPv6. One that listens already is taken as it is.
+
+    Raises :class:`OSError`.
+    """
+    if isinstance(address, socket.socket):
+        address.setblocking(False)
+        return address
     host, port = address
     if not host and socket.has_dualstack_ipv6():
         sock = socket.create_server((host, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)

@@ -20,6 +20,7 @@ from rxdicom.log import LOG, concerning
 from rxdicom.presentation import PresentationContext
 from rxdicom.protocol.policy import Limits, Policy, Timeouts
 from rxdicom.runtimes.association import Setup
+from rxdicom.runtimes.sockets import listen
 from rxdicom.runtimes.threads.association import Association, join_all
 from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.runtimes.threads.tls import TLSTransport
@@ -39,10 +40,8 @@ if TYPE_CHECKING:
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)
 _UNFINISHED = "unfinished requests of all connections were too large, and this one the largest"
-_BACKLOG = 1024
 _PAUSE = 100
 """Milliseconds between attempts to accept a connection while the system has no resources for it."""
-
 
 ServerTLS = ssl.SSLContext | Callable[[], ssl.SSLContext] | None
 """A TLS context for servers, or a function that makes it, or None for none."""
@@ -390,18 +389,3 @@ class _Ends(Hub):
     def append(self, channel: int, value: Any) -> None:
         del channel, value
         self._act()
-
-
-def listen(address: tuple[str, int] | socket.socket) -> socket.socket:
-    """A listening socket; an empty host serves IPv4 and IPv6. One that listens already is taken as it is."""
-    if isinstance(address, socket.socket):
-        address.setblocking(False)
-        return address
-    host, port = address
-    if not host and socket.has_dualstack_ipv6():
-        sock = socket.create_server((host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True)
-    else:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    sock.setblocking(False)
-    return sock

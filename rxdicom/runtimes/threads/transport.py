@@ -9,24 +9,22 @@ from contextlib import suppress
 from typing import Any
 
 from rxdicom.errors import ArgumentError, ConnectionFailed, TimedOut
+from rxdicom.runtimes.sockets import end_point, expect_data, prepare
 from rxdicom.runtimes.threads.waiting import wait
 
 BUFFER_SIZE = 262144
 _UNSENT_LIMIT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _UNLIMITED = 0x7FFFFFFF
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Transport:
     """A connected TCP socket. ``None`` as a result means: not now, wait until the socket is ready."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        prepare(sock)
         self._socket = sock
-        self.address = _host_and_port(sock.getpeername)
-        self.local_address = _host_and_port(sock.getsockname)
+        self.address = end_point(sock.getpeername)
+        self.local_address = end_point(sock.getsockname)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -56,16 +54,8 @@ class Transport:
         return True
 
     def expect_data(self) -> None:
-        """To be called before waiting for data: have it acknowledged at once.
-
-        A peer with Nagle's algorithm on sends the rest of a message only when the first part is acknowledged, and
-        the kernel delays that for 40 ms unless told otherwise, again and again.
-        """
-        if _QUICKACK is not None:
-            try:  # noqa: SIM105 - for every message, and twice as fast
-                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-            except OSError:
-                pass
+        """To be called before data is waited for: have it acknowledged at once."""
+        expect_data(self._socket)
 
     def limit_unsent(self, size: int | None) -> None:
         """Have the kernel take no more than about ``size`` bytes that the peer has no room for yet (None: any)."""
@@ -92,16 +82,6 @@ class Transport:
     def close(self) -> None:
         """Give the descriptor back. Only the reader does this."""
         self._socket.close()
-
-
-def _host_and_port(name: Any) -> tuple[str, int]:
-    """Host and port of an IPv4 or IPv6 socket name; the peer may be gone already."""
-    try:
-        host, port = name()[:2]
-    except OSError:
-        return "", 0
-    # An IPv4 peer of a socket that serves both families.
-    return str(host).removeprefix("::ffff:"), int(port)
 
 
 def connect(host: str, port: int, bind_address: tuple[str, int] | None, deadline: float | None) -> socket.socket:

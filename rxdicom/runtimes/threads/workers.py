@@ -22,8 +22,9 @@ from rxdicom.errors import ArgumentError, RxDicomError, StateError
 from rxdicom.events.bindings import EventHandler
 from rxdicom.log import LOG
 from rxdicom.presentation import PresentationContext
+from rxdicom.runtimes.sockets import listen
 from rxdicom.runtimes.threads.places import SharedPlaces
-from rxdicom.runtimes.threads.server import AssociationServer, ServerTLS, listen
+from rxdicom.runtimes.threads.server import AssociationServer, ServerTLS
 from rxdicom.runtimes.threads.waiting import WakeUp
 from rxdicom.runtimes.threads.worker import ActiveAssociation, Job, Order, Report
 from rxdicom.runtimes.threads.worker_process import WorkerProcess
