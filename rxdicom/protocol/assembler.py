@@ -70,10 +70,6 @@ class PDataCopy:
         self._context_id = self._control = self._length = self._filled = 0
         self._data = b""
 
-    def begin(self) -> None:
-        """A P-DATA-TF begins."""
-        self._values = []
-
     def begin_fragment(self, context_id: int, control: int, length: int) -> None:
         self._context_id, self._control, self._length = context_id, control, length
         self._filled, self._data = 0, b""
@@ -92,9 +88,10 @@ class PDataCopy:
         data = bytes(memoryview(self._parts)[: self._filled]) if self._filled else self._data
         self._values.append(PDV(self._context_id, self._control, data))
 
-    def record(self) -> PDataTF:
-        """The whole of it."""
-        return PDataTF(tuple(self._values))
+    def take(self) -> PDataTF:
+        """The whole of it; another one begins."""
+        values, self._values = self._values, []
+        return PDataTF(tuple(values))
 
 
 class Assembler:
@@ -113,16 +110,20 @@ class Assembler:
         self._context_id: int | None = None
         self._control = 0
         self._received = 0
-        self.copy: PDataCopy | None = None
-        """Of the P-DATA-TF that is coming, where somebody watches it."""
+        # Of the P-DATA-TF that is coming, where somebody watches it; and one that is used again.
         self._copy: PDataCopy | None = None
+        self._spare: PDataCopy | None = None
 
-    def keep_copy(self, *, wanted: bool) -> None:
-        """A P-DATA-TF begins, of which :attr:`copy` is to have the record at its end, or not."""
-        if wanted:
-            self._copy = self._copy or PDataCopy()
-            self._copy.begin()
-        self.copy = self._copy if wanted else None
+    def keep_copy(self) -> None:
+        """A P-DATA-TF begins that somebody watches: :meth:`copied` is to give it at its end."""
+        self._copy, self._spare = self._spare or PDataCopy(), None
+
+    def copied(self) -> PDataTF | None:
+        """The P-DATA-TF that is over, if it was to be kept."""
+        if self._copy is None:
+            return None
+        self._copy, self._spare = None, self._copy
+        return self._spare.take()
 
     def whole_fragment(self, context_id: int, control: int, data: memoryview) -> Message | None:
         """Take a fragment that is alone in its P-DATA-TF and all there; the message that it completes, if it does.
@@ -157,12 +158,12 @@ class Assembler:
             part = "command" if control & _COMMAND else "dataset"
             raise PeerProtocolError(f"a {part} fragment where none can be", UNEXPECTED_PARAMETER)
         self._control = control
-        if self.copy is not None:
-            self.copy.begin_fragment(context_id, control, length)
+        if self._copy is not None:
+            self._copy.begin_fragment(context_id, control, length)
 
     def write(self, data: memoryview) -> None:
-        if self.copy is not None:
-            self.copy.write(data)
+        if self._copy is not None:
+            self._copy.write(data)
         if self._sink is not None:
             self._received += len(data)
             if self._received > 2 * self._limit:
@@ -182,8 +183,8 @@ class Assembler:
 
     def end_fragment(self) -> None:
         """The fragment is over, and with it the command set or the message, if it was the last."""
-        if self.copy is not None:
-            self.copy.end_fragment()
+        if self._copy is not None:
+            self._copy.end_fragment()
         if not self._control & _LAST:
             return
         if self._message is not None:
@@ -230,7 +231,7 @@ class Assembler:
             if sink is not None:
                 sink.discard()
         self._completed.clear()
-        self.copy = None
+        self._copy = self._spare = None
         self._reset()
 
 

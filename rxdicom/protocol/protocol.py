@@ -507,7 +507,8 @@ class Protocol:
             return SKIP
         if length == 0:
             raise PeerProtocolError("a P-DATA-TF without a PDV", _INVALID_PARAMETER)
-        self._assembler.keep_copy(wanted=bool(self.watched & _PDU_RECV))
+        if self.watched & _PDU_RECV:
+            self._assembler.keep_copy()
         return STREAM
 
     def whole_fragment(self, context_id: int, control: int, data: memoryview) -> bool:
@@ -556,9 +557,9 @@ class Protocol:
         self._assembler.end_fragment()
 
     def end_p_data(self) -> None:
-        copy = self._assembler.copy
-        if copy is not None:
-            self._emit(Notice.PDU_RECV, copy.record())
+        record = self._assembler.copied()
+        if record is not None:
+            self._emit(Notice.PDU_RECV, record)
         self._fire(Event.P_DATA_RECEIVED)
         for message in self._assembler.take():
             self._indicate(message)

@@ -206,7 +206,8 @@ class _Direction:
             raise PeerProtocolError(f"a {PDU_NAMES[pdu_type]} of {length} bytes")
         if pdu_type != P_DATA_TF:
             return COLLECT
-        self.assembler.keep_copy(wanted=self._tap.watches(self._pdu))
+        if self._tap.watches(self._pdu):
+            self.assembler.keep_copy()
         return STREAM
 
     def whole_fragment(self, context_id: int, control: int, data: memoryview) -> bool:
@@ -226,8 +227,9 @@ class _Direction:
         self.assembler.end_fragment()
 
     def end_p_data(self) -> None:
-        if self.assembler.copy is not None:
-            self._tap.publish(self._pdu, self.assembler.copy.record())
+        record = self.assembler.copied()
+        if record is not None:
+            self._tap.publish(self._pdu, record)
         for message in self.assembler.take():
             self._tap.publish(self._message, message)
             forget(message.data)

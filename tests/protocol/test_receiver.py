@@ -359,6 +359,20 @@ def _recording(sinks: list[Recorder]) -> OpenSink:
     return open_sink
 
 
+def test_p_data_is_copied_while_somebody_watches_and_only_then() -> None:
+    protocol = established()
+    parts = split(stream(STORE, 128))
+    watching = [index % 3 != 1 for index in range(len(parts))]
+    told: list[PDU] = []
+    for part, watched in zip(parts, watching, strict=True):
+        whole = encode_pdu(part)
+        protocol.watched = watched << Notice.PDU_RECV
+        for piece in (whole[:20], whole[20:]):
+            produced = protocol.receive_data(memoryview(piece), 0.0)
+            told += [values[0] for _, values in of(produced, Notice.PDU_RECV)]
+    assert told == [part for part, watched in zip(parts, watching, strict=True) if watched]
+
+
 @pytest.mark.parametrize("maximum_length", [8, 64, 16384])
 def test_what_comes_in_one_go_is_written_in_one_go(maximum_length: int) -> None:
     """However many fragments it comes in: one call of the sink, and of the system where that is a file."""
