@@ -177,6 +177,8 @@ class Sender:
     def _next_over(self) -> Operation:
         operation = self._operations.next_over(self._batch)
         self._operations.remove(operation)
+        if operation.answer is not None:
+            forget(operation.answer.data)
         return operation
 
     def _send(self, instance: Any, prepared: Request | Sent) -> Sent | None:
@@ -210,7 +212,6 @@ class Sender:
                 # It could not be read while it was sent, or was not answered in time.
                 self._give_up(operation)
             return self._failed(instance, error)
-        forget(operation.answer.data)
         size = 0 if request.data is None else request.data.size
         return Sent(instance, self._status(request, operation.answer), size=size)
 

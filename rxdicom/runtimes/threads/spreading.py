@@ -37,6 +37,8 @@ class Delivery(Transfer):
     or 1 for what was on its way before. If there never was any association, nothing has been sent at all, and the
     first error is raised.
 
+    Of small objects several results come at a time, 20 ms late at the most.
+
     To end it early there are :meth:`stop` and :meth:`close`: an association that is aborted alone is a lost one.
     """
 
