@@ -351,6 +351,11 @@ def test_the_bare_copy_copies_and_the_bare_exchange_is_timed(batch: Batch, tmp_p
         batch.contents,
     )
     assert run(store, tmp_path, 30).failure is None
+    assert not list(tmp_path.rglob("received"))
+    for count in (1, 2):
+        assert run(store, tmp_path, 30, keep=True).failure is None
+        kept = list(tmp_path.rglob("received"))
+        assert [len(list(each.iterdir())) for each in kept] == [len(batch.contents)] * count
     lost = Trial(store.sender, store.receiver, store.senders, batch.contents[:2])
     assert run(lost, tmp_path, 30).failure == "received 3 of 2 files"
     [exchange] = [each for each in latency.cases(Scale(tmp_path, quick=True)) if each.pair == "bare-bare"]

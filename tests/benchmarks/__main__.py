@@ -36,12 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     scale = Scale(CACHE, options.quick, options.full, tuple(options.only))
     sections = [SECTIONS[name] for name in options.section]
-    _check_room(options, sections)
+    _check_room(options, _most_of(sections, options.quick))
     chosen = [(section, chosen_of(section.cases(scale), options.only, options.pair)) for section in sections]
     cases = [case for _, several in chosen for case in several]
     if not cases:
         print("nothing matches --section, --only and --pair together", file=sys.stderr)
         return 2
+    if options.keep:
+        _check_room(options, options.rounds * sum(case.size for case in cases))
     samples = _run(plan(options.rounds, [(section.turns, several) for section, several in chosen]), options)
     results = Results(
         tuple(result(case, samples[case.section, case.workload, case.pair]) for case in cases),
@@ -81,16 +83,20 @@ def _run(steps: Plan, options: argparse.Namespace) -> dict[tuple[str, str, str],
             place = f"[{number:>{width}}/{len(steps)}] round {turn + 1}/{options.rounds}"
             what = f"{case.section:<8}  {case.workload:<12}  {case.pair:<21}  {case.sent:>5} ×"
             print(f"{place}  {what}", end="  ", file=sys.stderr, flush=True)
-            sample = run(case.trial, Path(root), options.timeout)
+            sample = run(case.trial, Path(root), options.timeout, keep=options.keep)
             samples[case.section, case.workload, case.pair].append(sample)
             outcome = f"FAILED {sample.failure}" if sample.failure else f"{sample.wall:8.2f} s"
             print(outcome, file=sys.stderr, flush=True)
     return samples
 
 
-def _check_room(options: argparse.Namespace, sections: Sequence[Section]) -> None:
-    """End here, and say so, where what is received would not fit."""
-    most = memory.QUICK_SIZE if options.quick else memory.SIZE if memory.SECTION in sections else 1 << 29
+def _most_of(sections: Sequence[Section], quick: bool) -> int:
+    """Bytes that one run receives at the most."""
+    return memory.QUICK_SIZE if quick else memory.SIZE if memory.SECTION in sections else 1 << 29
+
+
+def _check_room(options: argparse.Namespace, most: int) -> None:
+    """End here, and say so, where so many bytes would not fit."""
     if (free := shutil.disk_usage(options.output).free) < most * 5 // 4:
         sys.exit(f"{options.output} has {free / 1e9:.1f} GB free, {most * 5 / 4e9:.1f} GB are needed: see --output")
 
@@ -106,6 +112,7 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--{name}" for name in ("quick", "full") if getattr(options, name)]
     if options.output != CACHE / "output":
         words.append("--memory" if options.output == MEMORY else f"--output {options.output}")
+    words += ["--keep"] if options.keep else []
     return " ".join(words)
 
 
@@ -143,6 +150,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     where.add_argument("--output", type=Path, default=CACHE / "output", help="folder where receivers write")
     where.add_argument(
         "--memory", dest="output", action="store_const", const=MEMORY, help=f"the same as --output {MEMORY}"
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="delete what was received at the end only: right after many were deleted a file system may be slow to make"
+        " files (ext4 without a journal looks for inodes of older ones)",
     )
     parser.add_argument("--json", type=Path, default=CACHE / "results.json", help="file for the results")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for a sender (default: 600)")

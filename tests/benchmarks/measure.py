@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -65,8 +66,8 @@ class Sample:
     failure: str | None = None
 
 
-def run(trial: Trial, root: Path, timeout: float) -> Sample:
-    """Do it once. Below ``root``, only logs are left."""
+def run(trial: Trial, root: Path, timeout: float, *, keep: bool = False) -> Sample:
+    """Do it once. Below ``root``, only logs are left, and with ``keep`` what was received."""
     folder, report = root / "received", root / "report.json"
     folder.mkdir()
     try:
@@ -78,7 +79,10 @@ def run(trial: Trial, root: Path, timeout: float) -> Sample:
     except (RunFailed, OSError) as error:
         return Sample(failure=str(error))
     finally:
-        shutil.rmtree(folder)
+        if keep:
+            folder.rename(Path(tempfile.mkdtemp(dir=root)) / folder.name)
+        else:
+            shutil.rmtree(folder)
         report.unlink(missing_ok=True)
 
 
