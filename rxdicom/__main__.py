@@ -64,7 +64,7 @@ def script() -> int:
     """:func:`main` as all that its process does.
 
     What was loaded stays to the end, so that the garbage collector need not look through it: not in the meantime, and
-    not when the interpreter ends, which takes 5 instead of 25 ms then.
+    not when the interpreter ends, which is soon done then.
     """
     gc.disable()
     for name in sys.argv[1:2]:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
+class MessageIDTaken(ArgumentError):
+    """A message ID was chosen that is outstanding."""
+
+    def __init__(self, message_id: int) -> None:
+        super().__init__(f"message ID {message_id} is outstanding; leave it out, and the next free one is taken")
+
+
 @frozen
 class Request:
     """A request and, where it has a dataset, what that is read from while it is sent."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from rxdicom.errors import ArgumentError, PeerProtocolError, StateError, TimedOut
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.runtimes.files import forget
+from rxdicom.runtimes.user import MessageIDTaken
 from rxdicom.services.outcome import PENDING
 from rxdicom.wire.dimse import Command, Message
 
@@ -84,7 +85,7 @@ class Operations:
             if not 0 <= msg_id <= 0xFFFF:
                 raise ArgumentError(f"message ID {msg_id} is out of range; give one from 0 to 65535, or none")
             if msg_id in self._outstanding:
-                raise ArgumentError(f"message ID {msg_id} is outstanding; leave it out, and the next free one is taken")
+                raise MessageIDTaken(msg_id)
             return msg_id
         while True:
             self._last_id = self._last_id % 0xFFFF + 1

@@ -9,6 +9,7 @@ from rxdicom.protocol.policy import Timeouts
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.aio.connection import Connection, earliest
 from rxdicom.runtimes.files import forget
+from rxdicom.runtimes.user import MessageIDTaken
 from rxdicom.status import PENDING
 from rxdicom.wire.dimse import Command, Message
 
@@ -119,7 +120,7 @@ class Operations:
 
     def _check_free(self, message_id: int) -> None:
         if message_id in self._outstanding:
-            raise ArgumentError(f"message ID {message_id} is outstanding; leave it out, and the next free one is taken")
+            raise MessageIDTaken(message_id)
 
     async def register(self, exchange: Exchange, window: int) -> None:
         """Take a place in the window (0 is unlimited), or wait for one."""

@@ -10,12 +10,9 @@ from rxdicom.protocol.policy import Timeouts
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.responses import BOUND, LIMIT, Exchange, is_final
+from rxdicom.runtimes.user import MessageIDTaken
 from rxdicom.status import PENDING
 from rxdicom.wire.dimse import Command, Message
-
-
-class MessageIDTaken(ArgumentError):
-    """A message ID was chosen that is outstanding."""
 
 
 class Operation:
@@ -185,7 +182,7 @@ class Operations:
 
     def _check_free(self, message_id: int) -> None:
         if message_id in self._outstanding:
-            raise MessageIDTaken(f"message ID {message_id} is outstanding; give none, and the next free one is taken")
+            raise MessageIDTaken(message_id)
 
     def register(self, operation: Operation | Exchange, window: int) -> None:
         """Take a place in the window, or wait for one."""

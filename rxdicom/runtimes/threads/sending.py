@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rxdicom.errors import AssociationAborted
 from rxdicom.runtimes.batches import Sent, Supply, Totals, concerns_one
 from rxdicom.runtimes.files import forget
-from rxdicom.runtimes.threads.operations import Batch, MessageIDTaken, Operation, Operations
+from rxdicom.runtimes.threads.operations import Batch, Operation, Operations
 from rxdicom.runtimes.threads.responses import Results
-from rxdicom.runtimes.user import Request
+from rxdicom.runtimes.user import MessageIDTaken, Request
 from rxdicom.status import Status
 from rxdicom.wire.dimse import Message
 
