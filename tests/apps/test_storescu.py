@@ -238,14 +238,14 @@ def test_a_peer_that_is_not_there_is_said_in_one_line(
 
 def test_several_associations_and_a_window_are_asked_for(capsys: pytest.CaptureFixture[str], folder: Path):
     windows: list[tuple[int, int]] = []
-    together = threading.Barrier(2)
-    first = set[Association]()
+    together = threading.Event()
+    seen = set[Association]()
 
     def both(event: CStore) -> int:
-        if event.assoc not in first:
-            first.add(event.assoc)
-            together.wait(DEADLINE)
-        return 0x0000
+        seen.add(event.assoc)
+        if len(seen) == 2:
+            together.set()
+        return 0x0000 if together.wait(DEADLINE) else 0xA700
 
     def as_asked(event: AsyncOps) -> tuple[int, int]:
         windows.append((event.nr_invoked, event.nr_performed))

@@ -41,6 +41,8 @@ class Receiver:
         self.established: list[Any] = []
         self.released: list[Any] = []
         self.aborted: list[Any] = []
+        self.used: set[Any] = set()
+        """The associations over which something was stored."""
         self.windows: list[tuple[int, int]] = []
         self._handler = handler
         self.server = sides.start(
@@ -55,6 +57,7 @@ class Receiver:
         status = self._handler(event)
         if status in (0x0000, 0xB000):
             self.stored.append(uid_of(event))
+            self.used.add(event.assoc)
         return status
 
     def _established(self, event: Established) -> None:
@@ -127,7 +130,7 @@ def test_everything_arrives_once(sides: Sides, folder: Path, associations: int, 
     assert receiver.released
     assert all(each in receiver.released or each in receiver.aborted for each in receiver.established)
     # One that is still being opened when there is nothing left to send is given up.
-    assert associations == 20 or not receiver.aborted
+    assert receiver.used.isdisjoint(receiver.aborted)
 
 
 def test_what_fails_does_not_stop_the_rest(sides: Sides, folder: Path) -> None:

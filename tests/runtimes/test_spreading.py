@@ -527,8 +527,10 @@ def test_who_waits_to_be_accepted_does_not_hold_up_the_end(ae: AE, folder: Path)
 
     def answer(raw: Raw) -> None:
         raw.accept()
-        for _ in range(8):
-            raw.send(store_rsp(raw.message()))
+        for number in range(8):
+            stored = raw.message()
+            assert number or answered.wait(DEADLINE)
+            raw.send(store_rsp(stored))
         assert isinstance(raw.pdu(), ReleaseRQ)
         raw.send(ReleaseRP())
 
@@ -540,10 +542,7 @@ def test_who_waits_to_be_accepted_does_not_hold_up_the_end(ae: AE, folder: Path)
 
     answered = threading.Event()
     with peers_at_once(answer, let_wait) as address:
-        results: list[Sent] = []
-        for sent in ae.send(*address, folder, 2):
-            results.append(sent)
-            assert answered.wait(DEADLINE)
+        results = list(ae.send(*address, folder, 2))
     assert len(results) == 8
     assert all(each.is_stored for each in results)
 
