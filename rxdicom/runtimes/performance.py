@@ -12,6 +12,7 @@ from rxdicom.log import concerning
 from rxdicom.runtimes.sub_operations import Route, failed
 from rxdicom.services.effects import (
     Call,
+    Called,
     Cancelled,
     Done,
     Effect,
@@ -24,6 +25,8 @@ from rxdicom.services.effects import (
     SubStore,
     Value,
 )
+from rxdicom.services.outcome import Result
+from rxdicom.services.provider import Series, Single
 from rxdicom.wire.dimse import Message
 
 _Result = TypeVar("_Result")
@@ -76,6 +79,12 @@ class Performance(ABC):
         """Whether C-CANCEL has come for this request, or its association is over."""
         return self.cancelled
 
+    async def perform(self, row: Single | Series, event: Any) -> Result:
+        """Answer a request. What ends the association is raised."""
+        if isinstance(row, Single):
+            return row.answer(event, await self._call(event))
+        return await self.run(row.service(event))
+
     async def run(self, service: Service[_Result]) -> _Result:
         """Run a service to its result. What ends the association is raised, after closing the service."""
         try:
@@ -102,11 +111,11 @@ class Performance(ABC):
             case SubStore(instance):
                 return await self._sub_store(instance)
 
-    async def _call(self, event: Any) -> Reply:
-        self._event = event
+    async def _call(self, event: Any) -> Called:
         try:
             value = await self.call(event)
             if event.event.iterates:
+                self._event = event
                 self.take_items(value)
                 self._has_items = True
             return Value(value)

@@ -9,7 +9,7 @@ from rxdicom.runtimes.association import AssociationState
 from rxdicom.runtimes.files import forget, store
 from rxdicom.service_class import ServiceClass
 from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, fault, response
-from rxdicom.services.provider import DUPLICATE_INVOCATION, Row, is_listed, refused
+from rxdicom.services.provider import DUPLICATE_INVOCATION, Series, Single, is_listed, not_kept, refused
 from rxdicom.sop_class import uid_to_service_class
 from rxdicom.wire.dimse import Message, message
 from rxdicom.wire.encoded import BytesSource, Source
@@ -79,6 +79,8 @@ class Provider(Generic[_Performance]):
                 self._fitting.add(key)
         if answer is None and command["MessageID"] in self._running:
             answer = response(request, Outcome(DUPLICATE_INVOCATION))
+        if answer is None and request.data is not None and (result := not_kept(request)) is not None:
+            answer = self.ended(result)
         if answer is not None:
             self._expected.pop(command["MessageID"], None)
             forget(request.data)
@@ -97,9 +99,9 @@ class Provider(Generic[_Performance]):
         if request.data is not None:
             forget(request.data)
 
-    def event(self, row: Row, request: Message, performance: _Performance) -> ServiceEvent:
+    def event(self, row: Single | Series, request: Message, performance: _Performance) -> ServiceEvent:
         """What the handler is called with."""
-        record = row.kind.record
+        record = row.record
         context, _ = self._context(request.context_id)
         if record is not CStore:
             return record(assoc=self._state, request=request, context=context, cancelled=performance.is_cancelled)

@@ -1,12 +1,12 @@
 """Requests of this side, made ready to be sent: the context chosen, the dataset opened or encoded."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext
+from rxdicom.errors import ArgumentError, DatasetError, NoAcceptedContext, StateError
 from rxdicom.events.datasets import convert as convert_dataset
 from rxdicom.events.datasets import encode, read_file, transfer_syntax_of
 from rxdicom.protocol.negotiation import Negotiated
@@ -28,6 +28,38 @@ class MessageIDTaken(ArgumentError):
 
     def __init__(self, message_id: int) -> None:
         super().__init__(f"message ID {message_id} is outstanding; leave it out, and the next free one is taken")
+
+
+class MessageIDs:
+    """The message IDs of one association: 1 to 65535 in turn, but for those that are ``outstanding``."""
+
+    __slots__ = ("_last", "_outstanding")
+
+    def __init__(self, outstanding: Container[int]) -> None:
+        self._outstanding = outstanding
+        self._last = 0
+
+    def next(self, given: int | None) -> int:
+        """A message ID to be used: the given one, or the next that is free.
+
+        Raises :class:`~rxdicom.errors.ArgumentError` for one that is outstanding or no message ID, and
+        :class:`~rxdicom.errors.StateError` where all of them are outstanding.
+        """
+        if given is not None:
+            if not 0 <= given <= 0xFFFF:
+                raise ArgumentError(f"message ID {given} is out of range; give one from 0 to 65535, or none")
+            self.check(given)
+            return given
+        for _ in range(0xFFFF):
+            self._last = self._last % 0xFFFF + 1
+            if self._last not in self._outstanding:
+                return self._last
+        raise StateError("all 65535 message IDs are outstanding; wait for responses")
+
+    def check(self, message_id: int) -> None:
+        """Raise :class:`MessageIDTaken` for one that is outstanding."""
+        if message_id in self._outstanding:
+            raise MessageIDTaken(message_id)
 
 
 @frozen

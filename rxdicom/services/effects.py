@@ -88,7 +88,9 @@ class Cancelled:
 
 
 Effect = Call | Pull | Send | Open | SubStore
-Reply = Value | Raised | Done | Cancelled | None
+Called = Value | Raised
+"""How a call of a handler ended."""
+Reply = Called | Done | Cancelled | None
 Service = Generator[Effect, Reply, _Result]
 """A service: yields effects, is sent replies, returns its result (a final response, or an answer to an association).
 

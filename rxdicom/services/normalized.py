@@ -8,7 +8,7 @@ from rxdicom.errors import DatasetError
 from rxdicom.events.datasets import encode
 from rxdicom.events.records import NCreate, ServiceEvent
 from rxdicom.log import words
-from rxdicom.services.effects import Call, Raised, Service, Value
+from rxdicom.services.effects import Called, Value
 from rxdicom.services.outcome import Outcome, Result, outcome_of, pair, response
 from rxdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 from rxdicom.wire.dimse import COMMANDS, Command
@@ -20,14 +20,11 @@ PROCESSING_FAILURE = 0x0110
 _INSTANCE = "AffectedSOPInstanceUID"
 
 
-def normalized(event: ServiceEvent) -> Service[Result]:
-    """Answer an N request with what the handler returns: a status, or a status and a dataset."""
-    match (yield Call(event)):
-        case Value(value):
-            return _answer(event, value)
-        case reply:
-            error = words(reply.error) if isinstance(reply, Raised) else "nothing"
-            return _failure(event, f"the handler raised {error}")
+def normalized_answer(event: ServiceEvent, called: Called) -> Result:
+    """Answer an N request with what the handler returned: a status, or a status and a dataset."""
+    if isinstance(called, Value):
+        return _answer(event, called.value)
+    return _failure(event, f"the handler raised {words(called.error)}")
 
 
 def _answer(event: ServiceEvent, value: Any) -> Result:

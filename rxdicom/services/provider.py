@@ -1,16 +1,27 @@
-"""The provider: which service answers which request, and the services that answer with a status alone."""
+"""The provider: what answers which request, and the answers of the services that give a status alone."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import frozen
 
-from rxdicom.events import kinds
-from rxdicom.events.kinds import EventKind
-from rxdicom.events.records import ServiceEvent
+from rxdicom.events.records import (
+    CEcho,
+    CFind,
+    CGet,
+    CMove,
+    CStore,
+    NAction,
+    NCreate,
+    NDelete,
+    NEventReport,
+    NGet,
+    NSet,
+    ServiceEvent,
+)
 from rxdicom.service_class import ServiceClass, UnknownServiceClass
-from rxdicom.services.effects import Call, Raised, Reply, Service, Value
-from rxdicom.services.normalized import normalized
+from rxdicom.services.effects import Called, Service, Value
+from rxdicom.services.normalized import normalized_answer
 from rxdicom.services.outcome import Outcome, Result, fault, outcome_of, response
 from rxdicom.services.query import find
 from rxdicom.services.retrieve import get, move
@@ -77,43 +88,49 @@ def is_listed(service: ServiceClass, operation: str, status: int) -> bool:
     return status in service.status_table(operation)
 
 
-def status_service(event: ServiceEvent) -> Service[Result]:
-    """C-ECHO (PS3.7 §9.1.5) and C-STORE (§9.1.1): one handler call, one response."""
-    kept = event.request.data
-    if kept is not None and kept.error is not None:
-        comment = {"ErrorComment": "the dataset could not be kept"}
-        outcome = Outcome(OUT_OF_RESOURCES, comment, f"the dataset was not kept: {kept.error}")
-        return Result(response(event.request, outcome), outcome.fault)
-    reply = yield Call(event)
-    outcome = outcome_of(reply.value) if isinstance(reply, Value) else fault(event, _error(reply))
+def not_kept(request: Message) -> Result | None:
+    """The result of a C-STORE request whose dataset could not be kept: no handler is called. None for the others."""
+    data = request.data
+    if data is None or data.error is None or request.command["CommandField"] != Command.C_STORE_RQ:
+        return None
+    outcome = Outcome(OUT_OF_RESOURCES, {"ErrorComment": "the dataset could not be kept"})
+    return Result(response(request, outcome), f"the dataset was not kept: {data.error}")
+
+
+def status_answer(event: ServiceEvent, called: Called) -> Result:
+    """The answer to C-ECHO (PS3.7 §9.1.5) and C-STORE (§9.1.1): the status that the handler gave."""
+    outcome = outcome_of(called.value) if isinstance(called, Value) else fault(event, called.error)
     return Result(response(event.request, outcome), outcome.fault)
 
 
-def _error(reply: Reply) -> Exception:
-    return reply.error if isinstance(reply, Raised) else TypeError(f"{reply!r} is no answer to a call")
+@frozen
+class Single:
+    """A request with one response: its handler is called once, and ``answer`` makes the response of what it gave."""
+
+    record: type[ServiceEvent]
+    answer: Callable[[Any, Called], Result]
 
 
 @frozen
-class Row:
-    """How a request is answered: the kind of its event, its service, and whether the handler returns an iterable."""
+class Series:
+    """A request with any number of responses: its handler returns an iterable, of which ``service`` makes them."""
 
-    kind: EventKind[Any]
+    record: type[ServiceEvent]
     service: Callable[[Any], Service[Result]]
-    iterates: bool = field(init=False, default=Factory(lambda self: self.kind.iterates, takes_self=True))
 
 
-ROWS: Mapping[Command, Row] = {
-    Command.C_ECHO_RQ: Row(kinds.EVT_C_ECHO, status_service),
-    Command.C_STORE_RQ: Row(kinds.EVT_C_STORE, status_service),
-    Command.C_FIND_RQ: Row(kinds.EVT_C_FIND, find),
-    Command.C_GET_RQ: Row(kinds.EVT_C_GET, get),
-    Command.C_MOVE_RQ: Row(kinds.EVT_C_MOVE, move),
-    Command.N_ACTION_RQ: Row(kinds.EVT_N_ACTION, normalized),
-    Command.N_CREATE_RQ: Row(kinds.EVT_N_CREATE, normalized),
-    Command.N_DELETE_RQ: Row(kinds.EVT_N_DELETE, normalized),
-    Command.N_EVENT_REPORT_RQ: Row(kinds.EVT_N_EVENT_REPORT, normalized),
-    Command.N_GET_RQ: Row(kinds.EVT_N_GET, normalized),
-    Command.N_SET_RQ: Row(kinds.EVT_N_SET, normalized),
+ROWS: Mapping[int, Single | Series] = {
+    Command.C_ECHO_RQ: Single(CEcho, status_answer),
+    Command.C_STORE_RQ: Single(CStore, status_answer),
+    Command.C_FIND_RQ: Series(CFind, find),
+    Command.C_GET_RQ: Series(CGet, get),
+    Command.C_MOVE_RQ: Series(CMove, move),
+    Command.N_ACTION_RQ: Single(NAction, normalized_answer),
+    Command.N_CREATE_RQ: Single(NCreate, normalized_answer),
+    Command.N_DELETE_RQ: Single(NDelete, normalized_answer),
+    Command.N_EVENT_REPORT_RQ: Single(NEventReport, normalized_answer),
+    Command.N_GET_RQ: Single(NGet, normalized_answer),
+    Command.N_SET_RQ: Single(NSet, normalized_answer),
 }
 """Every request but C-CANCEL, which is no request but a wish."""
-_OPERATIONS = {kind: kind.message_name.removesuffix("-RQ") for kind in ROWS}
+_OPERATIONS = {kind: Command(kind).message_name.removesuffix("-RQ") for kind in ROWS}

@@ -82,7 +82,7 @@ def answers(handler: Handler, event: ServiceEvent, *args: Any, sub_operations: i
         return kept
 
     performance = SteppedPerformance(handlers, send=send, route=kept, open_route=open_route)
-    result: Result = finished(performance.run(ROWS[event.request.kind].service(event)))
+    result: Result = finished(performance.perform(ROWS[event.request.kind], event))
     table = uid_to_service_class(event.context.abstract_syntax).status_table(event.request.name.removesuffix("-RQ"))
     return Answers(
         tuple(_response(answer, table) for answer in (*sent, result.response)),

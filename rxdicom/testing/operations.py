@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 
-from rxdicom.errors import ArgumentError, PeerProtocolError, StateError, TimedOut
+from rxdicom.errors import PeerProtocolError, StateError, TimedOut
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.runtimes.files import forget
-from rxdicom.runtimes.user import MessageIDTaken
+from rxdicom.runtimes.user import MessageIDs
 from rxdicom.services.outcome import PENDING
 from rxdicom.wire.dimse import Command, Message
 
@@ -71,7 +71,7 @@ class Operations:
         self._last_heard = last_heard
         self._abandon = abandon
         self._outstanding: dict[int, Exchange] = {}
-        self._last_id = 0
+        self._ids = MessageIDs(self._outstanding)
 
     def begin(self, kind: Command, msg_id: int | None, window: int) -> Exchange:
         """A new exchange with a place in the window (0 is unlimited); :meth:`remove` gives it back."""
@@ -81,16 +81,7 @@ class Operations:
 
     def next_id(self, msg_id: int | None) -> int:
         """A message ID to be used: the given one, or the next that is free."""
-        if msg_id is not None:
-            if not 0 <= msg_id <= 0xFFFF:
-                raise ArgumentError(f"message ID {msg_id} is out of range; give one from 0 to 65535, or none")
-            if msg_id in self._outstanding:
-                raise MessageIDTaken(msg_id)
-            return msg_id
-        while True:
-            self._last_id = self._last_id % 0xFFFF + 1
-            if self._last_id not in self._outstanding:
-                return self._last_id
+        return self._ids.next(msg_id)
 
     def register(self, exchange: Exchange, window: int) -> None:
         """Take a place in the window. There is one thread: that there is none now is an error."""

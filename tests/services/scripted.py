@@ -13,6 +13,7 @@ from rxdicom.events.datasets import decode, encode
 from rxdicom.events.records import CFind, CGet, CMove, EventContext, ServiceEvent
 from rxdicom.services.effects import (
     Call,
+    Called,
     Cancelled,
     Done,
     Effect,
@@ -200,7 +201,14 @@ def play(
     return Played(result.response, result.fault, tuple(effects))
 
 
-def _attempt(function: Callable[[Any], Any], argument: Any) -> Reply:
+def play_single(answer: Callable[[Any, Called], Result], event: ServiceEvent, handler: Handler) -> Played:
+    """Answer a request that has one response."""
+    result = answer(event, _attempt(handler, event))
+    _check(result.response, event)
+    return Played(result.response, result.fault, ())
+
+
+def _attempt(function: Callable[[Any], Any], argument: Any) -> Called:
     try:
         return Value(function(argument))
     except Exception as error:  # noqa: BLE001 - whatever the handler of a test raises

@@ -25,10 +25,10 @@ from rxdicom.service_class import (
     UnifiedProcedureStepServiceClass,
     UnknownServiceClass,
 )
-from rxdicom.services.effects import Call, Raised, Reply, Value
-from rxdicom.services.normalized import normalized
+from rxdicom.services.effects import Raised, Value
+from rxdicom.services.normalized import normalized_answer
 from rxdicom.services.outcome import outcome_of, response
-from rxdicom.services.provider import ROWS, is_listed, refused, status_service
+from rxdicom.services.provider import ROWS, is_listed, not_kept, refused, status_answer
 from rxdicom.sop_class import StorageCommitmentPushModelInstance, register_uid
 from rxdicom.status import STORAGE_SERVICE_CLASS_STATUS, Status
 from rxdicom.wire.dimse import (
@@ -44,7 +44,7 @@ from rxdicom.wire.encoded import Encoded
 from rxdicom.wire.items import RoleSelection
 
 from ..wire.strategies import MANY, messages
-from .scripted import event_of, play
+from .scripted import event_of, play_single
 
 CT, ECHO, IVR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1", "1.2.840.10008.1.2"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -72,21 +72,15 @@ def store(data: Encoded | None = None) -> CStore:
 
 def answer(event: ServiceEvent, handler: Callable[[Any], Any]) -> tuple[Message, str, int]:
     """The response, what was wrong with the handler, and how often it was called. Like a driver, but in one place."""
-    service = status_service(event)
-    reply: Reply = None
-    calls = 0
-    try:
-        while True:
-            effect = next(service) if reply is None else service.send(reply)
-            assert isinstance(effect, Call)
-            assert effect.event is event
-            calls += 1
-            try:
-                reply = Value(handler(event))
-            except Exception as error:  # noqa: BLE001 - whatever the handler of a test raises
-                reply = Raised(error)
-    except StopIteration as stop:
-        given, fault = stop.value
+    result, calls = not_kept(event.request), 0
+    if result is None:
+        calls = 1
+        try:
+            called = Value(handler(event))
+        except Exception as error:  # noqa: BLE001 - whatever the handler of a test raises
+            called = Raised(error)
+        result = status_answer(event, called)
+    given, fault = result
     assert decode_command_set(encode_command_set(given.command))["Status"] == given.Status
     return given, fault, calls
 
@@ -271,7 +265,7 @@ ROLE_CASES = {
     Command.C_FIND_RQ: FIND,
     Command.C_GET_RQ: "1.2.840.10008.5.1.4.1.2.2.3",
     Command.C_MOVE_RQ: "1.2.840.10008.5.1.4.1.2.2.2",
-    **dict.fromkeys([command for command in ROWS if command.name.startswith("N_")], FILM_SESSION),
+    **dict.fromkeys([command for command in ROWS if Command(command).name.startswith("N_")], FILM_SESSION),
 }
 """A SOP class for each request."""
 
@@ -279,7 +273,8 @@ ROLE_CASES = {
 def a_request(command: Command) -> Message:
     uid = ROLE_CASES[command]
     role = "RequestedSOPClassUID" if "RequestedSOPClassUID" in COMMANDS[command][0] else "AffectedSOPClassUID"
-    return ROWS[command].kind.record.by_hand(**{role: uid}).request
+    elements: dict[str, Any] = {role: uid}
+    return ROWS[command].record.by_hand(**elements).request
 
 
 @pytest.mark.parametrize("command", ROWS)
@@ -392,7 +387,7 @@ def test_a_wrong_instance_is_for_the_handler_to_judge() -> None:
         known = event.request.RequestedSOPInstanceUID == StorageCommitmentPushModelInstance
         return (0x0000 if known else 0x0112), None
 
-    done = play(normalized, event, on_action)
+    done = play_single(normalized_answer, event, on_action)
     assert (done.status, done.response.AffectedSOPInstanceUID) == (0x0112, "1.2.3")
 
 

@@ -4,12 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from rxdicom.errors import ArgumentError, PeerProtocolError, StateError, TimedOut
+from rxdicom.errors import PeerProtocolError, StateError, TimedOut
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.protocol.protocol import Protocol
 from rxdicom.runtimes.aio.connection import Connection, earliest
 from rxdicom.runtimes.files import forget
-from rxdicom.runtimes.user import MessageIDTaken
+from rxdicom.runtimes.user import MessageIDs
 from rxdicom.status import PENDING
 from rxdicom.wire.dimse import Command, Message
 
@@ -96,9 +96,9 @@ class Operations:
         self._timeouts = timeouts
         self._abandon = abandon
         self._outstanding: dict[int, Exchange] = {}
+        self._ids = MessageIDs(self._outstanding)
         # Who waits for a place in the window, or for operations to be drained.
         self._waiting: list[asyncio.Future[None]] = []
-        self._last_id = 0
         self._over: Exception | None = None
 
     # ---- places in the window
@@ -108,26 +108,14 @@ class Operations:
 
         Raises :class:`~rxdicom.errors.ArgumentError` for one that is outstanding or no message ID.
         """
-        if msg_id is not None:
-            if not 0 <= msg_id <= 0xFFFF:
-                raise ArgumentError(f"message ID {msg_id} is out of range; give one from 0 to 65535, or none")
-            self._check_free(msg_id)
-            return msg_id
-        while True:
-            self._last_id = self._last_id % 0xFFFF + 1
-            if self._last_id not in self._outstanding:
-                return self._last_id
-
-    def _check_free(self, message_id: int) -> None:
-        if message_id in self._outstanding:
-            raise MessageIDTaken(message_id)
+        return self._ids.next(msg_id)
 
     async def register(self, exchange: Exchange, window: int) -> None:
         """Take a place in the window (0 is unlimited), or wait for one."""
         seconds = self._timeouts.response
         deadline = None if seconds is None else self._connection.now() + seconds
         while True:
-            self._check_free(exchange.message_id)
+            self._ids.check(exchange.message_id)
             if self._over is not None:
                 raise self._over
             # Who has its last response is out of the window, though its consumer may not have gone on yet.
@@ -276,10 +264,12 @@ class Operations:
     def fail_all(self, error: Exception) -> None:
         """No response will come any more."""
         self._over = self._over or error
-        exchanges = self._outstanding
+        exchanges = tuple(self._outstanding.values())
         # A last response that is here already is handed over still, once its observers, one of whom ended this, return.
-        self._outstanding = {each: exchange for each, exchange in exchanges.items() if exchange.arrived_final}
-        for exchange in exchanges.values():
+        for exchange in exchanges:
+            if not exchange.arrived_final:
+                del self._outstanding[exchange.message_id]
+        for exchange in exchanges:
             exchange.end(error)
         self._changed()
 

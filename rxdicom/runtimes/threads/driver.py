@@ -4,14 +4,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rxdicom.errors import (
-    RxDicomError,
-)
+from rxdicom.errors import RxDicomError
 from rxdicom.events.dispatcher import Dispatcher
 from rxdicom.log import concerning
 from rxdicom.runtimes.sub_operations import Route, failed, finished
 from rxdicom.services.effects import (
     Call,
+    Called,
     Cancelled,
     Done,
     Effect,
@@ -24,6 +23,8 @@ from rxdicom.services.effects import (
     SubStore,
     Value,
 )
+from rxdicom.services.outcome import Result
+from rxdicom.services.provider import Series, Single
 from rxdicom.wire.dimse import Command, Message
 
 if TYPE_CHECKING:
@@ -65,13 +66,19 @@ class Performance:
         """Whether C-CANCEL has come for this request, or its association is over."""
         return self.cancelled
 
+    def perform(self, row: Single | Series, event: Any) -> Result:
+        """Answer a request. What ends the association is raised."""
+        self.thread = threading.get_ident()
+        if isinstance(row, Single):
+            return row.answer(event, self._call(event))
+        return self.run(row.service(event))
+
     def run(self, service: Service[_Result]) -> _Result:
         """Run a service to its result. What ends the association is raised, after closing the service."""
-        self.thread = threading.get_ident()
         try:
             effect = next(service)
             while True:
-                effect = service.send(self._call(effect.event) if type(effect) is Call else self._reply(effect))
+                effect = service.send(self._reply(effect))
         except StopIteration as stop:
             return stop.value
         finally:
@@ -95,11 +102,11 @@ class Performance:
             case SubStore(instance):
                 return self._sub_store(instance)
 
-    def _call(self, event: Any) -> Reply:
-        self._event = event
+    def _call(self, event: Any) -> Called:
         try:
             value = self._handlers.call(event)
             if event.event.iterates:
+                self._event = event
                 self._items = iter(value)
             return Value(value)
         except BaseException as error:  # noqa: BLE001 - the edge of the user's handler

@@ -5,12 +5,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from rxdicom.errors import ArgumentError, AssociationAborted, PeerProtocolError, RxDicomError, StateError, TimedOut
+from rxdicom.errors import AssociationAborted, PeerProtocolError, RxDicomError, StateError, TimedOut
 from rxdicom.protocol.policy import Timeouts
 from rxdicom.runtimes.files import forget
 from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.responses import BOUND, LIMIT, Exchange, is_final
-from rxdicom.runtimes.user import MessageIDTaken
+from rxdicom.runtimes.user import MessageIDs
 from rxdicom.status import PENDING
 from rxdicom.wire.dimse import Command, Message
 
@@ -141,9 +141,9 @@ class Operations:
         self._changed = threading.Condition(self._lock)
         self._sleepers = 0
         self._outstanding: dict[int, Operation | Exchange] = {}
+        self._ids = MessageIDs(self._outstanding)
         self._waiting = 0
         self._reader_waits = False
-        self._last_id = 0
         self._over: Exception | None = None
         self._ending = False
 
@@ -155,12 +155,7 @@ class Operations:
         Raises :class:`~rxdicom.errors.ArgumentError` for a message ID that is outstanding or no message ID.
         """
         with self._lock:
-            message_id = self._last_id % 0xFFFF + 1
-            if msg_id is None and message_id not in self._outstanding:
-                self._last_id = message_id
-            else:
-                message_id = self.next_id(msg_id)
-            operation = Operation(kind, message_id)
+            operation = Operation(kind, self._ids.next(msg_id))
             if self._over is None and (not window or len(self._outstanding) < window):
                 self._outstanding[operation.message_id] = operation
                 return operation
@@ -170,19 +165,7 @@ class Operations:
     def next_id(self, msg_id: int | None) -> int:
         """A message ID to be used: the given one, or the next that is free."""
         with self._lock:
-            if msg_id is not None:
-                if not 0 <= msg_id <= 0xFFFF:
-                    raise ArgumentError(f"message ID {msg_id} is out of range; give one from 0 to 65535, or none")
-                self._check_free(msg_id)
-                return msg_id
-            while True:
-                self._last_id = self._last_id % 0xFFFF + 1
-                if self._last_id not in self._outstanding:
-                    return self._last_id
-
-    def _check_free(self, message_id: int) -> None:
-        if message_id in self._outstanding:
-            raise MessageIDTaken(message_id)
+            return self._ids.next(msg_id)
 
     def register(self, operation: Operation | Exchange, window: int) -> None:
         """Take a place in the window, or wait for one."""
@@ -190,7 +173,7 @@ class Operations:
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             with self._lock:
-                self._check_free(operation.message_id)
+                self._ids.check(operation.message_id)
                 if self._over is not None:
                     raise self._over
                 # Who has its last response is out of the window, though its caller may not have gone on yet.

@@ -15,7 +15,7 @@ from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import Outcome, Result, response
-from rxdicom.services.provider import ROWS, TOO_MANY, Row
+from rxdicom.services.provider import ROWS, TOO_MANY, Series, Single
 from rxdicom.wire.dimse import Command, Message
 
 if TYPE_CHECKING:
@@ -58,15 +58,15 @@ class Performer(Provider[Performance]):
         if answer is not None:
             self.send(answer)
             return False
-        row = ROWS[request.kind]
-        if row.iterates:
+        row = ROWS[request.command["CommandField"]]
+        if isinstance(row, Series):
             return self._perform_aside(row, request)
         performance = Performance(self._handlers, self._send_pending)
         self.begin(request, performance)
         self._run(row, request, performance)
         return False
 
-    def _perform_aside(self, row: Row, request: Message) -> bool:
+    def _perform_aside(self, row: Series, request: Message) -> bool:
         performance = Performance(self._handlers, self._send_pending, self._route(request), self._open_route(request))
         performance.kind = request.kind
         self.begin(request, performance)
@@ -98,10 +98,10 @@ class Performer(Provider[Performance]):
         thread = threading.get_ident()
         return any(each.thread == thread for each in self.running)
 
-    def _run(self, row: Row, request: Message, performance: Performance) -> None:
+    def _run(self, row: Single | Series, request: Message, performance: Performance) -> None:
         event = self.event(row, request, performance)
         try:
-            result: Result = performance.run(row.service(event))
+            result: Result = performance.perform(row, event)
         except Exception as error:  # noqa: BLE001 - exactly one final response, whatever happens
             result = self.failed(event, error)
         finally:
