@@ -1,4 +1,4 @@
-"""What several tests need: DICOM files, peers as installed programs, free ports, certificates."""
+"""What several tests need: DICOM files, peers as installed programs, certificates."""
 
 import os
 import shutil
@@ -74,12 +74,6 @@ def dcmtk(program: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody has right now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def listening(port: int, process: "subprocess.Popen[str]") -> None:

@@ -29,7 +29,8 @@ from .benchmarks.requirements import Requirement, requirements
 from .benchmarks.requirements import table as required
 from .benchmarks.rows import Row, ratios, row, rows_of, table
 from .benchmarks.sections import SECTIONS, basic, latency, memory, query, wide_area
-from .support import DEADLINE, dcmtk, free_port, listening
+from .ports import free_port
+from .support import DEADLINE, dcmtk, listening
 
 SHAPE = (4, 6)
 

@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rxdicom import AE, AssociationRejected, evt
 from rxdicom.sop_class import CTImageStorage, Verification
-from tests.support import DEADLINE, FILES, free_port, python, run, running
+from tests.ports import free_port
+from tests.support import DEADLINE, FILES, python, run, running
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 GATEWAY = "gateway"

@@ -28,7 +28,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from rxdicom import AE, evt
 from rxdicom.events.records import CFind, CStore
 from rxdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelFind, Verification
-from tests.support import DEADLINE, FILES, free_port, read
+from tests.ports import free_port
+from tests.support import DEADLINE, FILES, read
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "gateway.py"
 CT = FILES / "CT_small.dcm"

@@ -17,8 +17,9 @@ from rxdicom.events.records import CFind, CGet, CStore
 from rxdicom.sop_class import CTImageStorage
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
 from tests.aio.support import on_both_loops, run, serving
+from tests.ports import free_port
 from tests.runtimes.queries import CT, FIND, GET, query, statuses
-from tests.support import FILES, dataset_bytes, dcmtk, free_port, read, running
+from tests.support import FILES, dataset_bytes, dcmtk, read, running
 
 IMAGE = FILES / "CT_small.dcm"
 

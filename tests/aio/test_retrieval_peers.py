@@ -19,8 +19,9 @@ from tests.aio.test_peers import program
 from tests.interop import theirs
 from tests.interop.archives import FINDS, GETS, MOVES, dcmqrscp
 from tests.interop.memory import Archive, as_values, identifier, own_contexts, syntax_of, twenty_files, twenty_instances
+from tests.ports import free_port
 from tests.runtimes.queries import counters, statuses
-from tests.support import dataset_bytes, dcmtk, free_port
+from tests.support import dataset_bytes, dcmtk
 
 # Of five SOP classes, three of them in explicit VR, and two compressed.
 _CHOSEN = ("CT_small", "JPEG-lossy", "MR_small_RLE", "examples_palette", "waveform_ecg")

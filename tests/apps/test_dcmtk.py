@@ -9,7 +9,8 @@ from tests.apps.support import call, server
 from tests.certificates import Certificates
 from tests.interop.archives import DCMTK_OPTIONS
 from tests.interop.test_dcmtk import NOT_FOR_DCMTK
-from tests.support import dataset_bytes, dcmtk, free_port, run, running, storable_files
+from tests.ports import free_port
+from tests.support import dataset_bytes, dcmtk, run, running, storable_files
 
 pytestmark = pytest.mark.peer
 

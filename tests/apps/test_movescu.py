@@ -18,7 +18,8 @@ from tests.apps.support import DEADLINE, Outcome, Process, call, dicom_file, pro
 from tests.certificates import Certificates
 from tests.interop import archives
 from tests.interop.memory import as_values
-from tests.support import free_port, read, storable_files
+from tests.ports import free_port
+from tests.support import read, storable_files
 
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.2"
 

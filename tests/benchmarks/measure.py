@@ -13,6 +13,8 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from tests.ports import free_ports
+
 from .data import Content, complaint
 from .processes import (
     STOPPED,
@@ -22,7 +24,6 @@ from .processes import (
     Running,
     await_listening,
     finish,
-    free_ports,
     start,
     stop,
 )

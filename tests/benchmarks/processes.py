@@ -125,13 +125,3 @@ def stop(process: Running, how: signal.Signals) -> Ended:
             os.kill(process.pid, number)
         wait([process.ended], timeout=STOP_DEADLINE)
     return process.ended.result()
-
-
-def free_ports(count: int) -> list[int]:
-    """So many different ports that are free right now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from tests.support import dcmtk, free_port, python, running
+from tests.ports import free_port
+from tests.support import dcmtk, python, running
 
 from .__main__ import CACHE
 from .data import prepare

@@ -34,8 +34,9 @@ from rxdicom.wire.uids import VERIFICATION
 from tests.certificates import Certificates
 from tests.contract.conftest import Sides
 from tests.contract.runtime import Runtime
+from tests.ports import free_port
 from tests.runtimes.queries import CT, FIND, instance, query
-from tests.support import DEADLINE, free_port
+from tests.support import DEADLINE
 
 
 class Stream:

@@ -27,8 +27,9 @@ from rxdicom.runtimes.batches import Sent, Totals
 from rxdicom.runtimes.spreading import MOST_WAITING
 from rxdicom.runtimes.threads import spreading as threads_spreading
 from tests.contract.conftest import Sides
+from tests.ports import free_port
 from tests.runtimes.queries import META, instance
-from tests.support import DEADLINE, free_port
+from tests.support import DEADLINE
 
 NUMBER = 8
 

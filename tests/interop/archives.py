@@ -21,7 +21,8 @@ from pydicom.uid import UID
 
 from rxdicom import sop_class
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
-from tests.support import DEADLINE, dcmtk, free_port, listening, run, running
+from tests.ports import free_port
+from tests.support import DEADLINE, dcmtk, listening, run, running
 
 _MODELS = {"P": "PatientRoot", "S": "StudyRoot", "O": "PatientStudyOnly"}
 FINDS, GETS, MOVES = (

@@ -25,7 +25,8 @@ from tests.interop.memory import (
     twenty_instances,
     worklist,
 )
-from tests.support import DEADLINE, free_port
+from tests.ports import free_port
+from tests.support import DEADLINE
 
 pytestmark = pytest.mark.peer
 

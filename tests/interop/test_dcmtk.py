@@ -13,7 +13,8 @@ from rxdicom.events.records import Aborted, CStore, Released
 from rxdicom.wire.uids import VERIFICATION
 from tests.certificates import Certificates
 from tests.interop.archives import DCMTK_OPTIONS
-from tests.support import FILES, dataset_bytes, dcmtk, free_port, run, running, storable_files
+from tests.ports import free_port
+from tests.support import FILES, dataset_bytes, dcmtk, run, running, storable_files
 
 pytestmark = pytest.mark.peer
 

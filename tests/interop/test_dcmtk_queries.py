@@ -27,7 +27,8 @@ from tests.interop.memory import (
     twenty_instances,
     worklist,
 )
-from tests.support import DEADLINE, FILES, dataset_bytes, dcmtk, free_port, read, run, running
+from tests.ports import free_port
+from tests.support import DEADLINE, FILES, dataset_bytes, dcmtk, read, run, running
 
 pytestmark = pytest.mark.peer
 

@@ -25,7 +25,8 @@ from tests.interop.memory import (
     twenty_instances,
     worklist,
 )
-from tests.support import DEADLINE, FILES, free_port, read
+from tests.ports import free_port
+from tests.support import DEADLINE, FILES, read
 
 pytestmark = pytest.mark.peer
 

@@ -21,7 +21,7 @@ from rxdicom.sop_class import (
 )
 from tests.interop.archives import Printers, dcmprscp
 from tests.interop.memory import identifier
-from tests.support import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.peer
 

@@ -12,7 +12,8 @@ from pynetdicom import evt as their_evt
 from rxdicom import AE, evt
 from rxdicom.events.records import CStore
 from rxdicom.wire.uids import VERIFICATION
-from tests.support import dataset_bytes, free_port, python, read, run, running, storable_files
+from tests.ports import free_port
+from tests.support import dataset_bytes, python, read, run, running, storable_files
 
 # What pynetdicom's SCU refuses: no file meta information, no UIDs in the dataset, or not what it says.
 NOT_SENT_BY_THEM = {

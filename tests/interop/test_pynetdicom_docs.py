@@ -23,7 +23,8 @@ from tests.interop.documented.peers import CT, Archive, Visitor, sop_class
 from tests.interop.documented.play import Play, port_of
 from tests.interop.documented.providers import PATIENT_ROOT, PRIVATE_STORAGE, PROVIDERS, certificates, stores_to_file
 from tests.interop.documented.users import USERS, image_file
-from tests.support import free_port, read
+from tests.ports import free_port
+from tests.support import read
 
 STACKS = {
     "rxdicom-to-rxdicom": ("rxdicom", "rxdicom"),

@@ -11,8 +11,9 @@ from pydicom import Dataset
 from rxdicom import AE, AssociationServer
 from rxdicom.protocol.policy import Limits
 from rxdicom.recording import ALL_KINDS, record, replay
+from tests.ports import free_port
 from tests.recording.support import CT, FIND, configured, contents_of, ct_file, large_file, names, replayed, serving
-from tests.support import DEADLINE, dcmtk, free_port, run, running, storable_files
+from tests.support import DEADLINE, dcmtk, run, running, storable_files
 
 pytestmark = pytest.mark.peer
 

@@ -19,9 +19,10 @@ from rxdicom.events.records import DIMSEReceived
 from rxdicom.recording import ALL_KINDS, RecordedAssociation, record, replay
 from rxdicom.wire.dimse import Command
 from tests.certificates import Certificates
+from tests.ports import free_port
 from tests.recording.support import CT, configured, contents_of, ct_file, large_file, names, replayed, serving, tshark
 from tests.recording.test_captures import messages_apart, told
-from tests.support import DEADLINE, dataset_bytes, dcmtk, free_port, run, running
+from tests.support import DEADLINE, dataset_bytes, dcmtk, run, running
 
 pytestmark = pytest.mark.peer
 

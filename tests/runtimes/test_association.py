@@ -42,7 +42,8 @@ from rxdicom.wire.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     VERIFICATION,
 )
-from tests.support import DEADLINE, FILES, dataset_bytes, free_port, read
+from tests.ports import free_port
+from tests.support import DEADLINE, FILES, dataset_bytes, read
 
 CT = FILES / "CT_small.dcm"
 

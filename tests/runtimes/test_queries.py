@@ -34,7 +34,8 @@ from rxdicom.sop_class import (
 )
 from rxdicom.wire.dimse import Command
 from rxdicom.wire.uids import VERIFICATION
-from tests.support import DEADLINE, FILES, free_port, read
+from tests.ports import free_port
+from tests.support import DEADLINE, FILES, read
 
 FIND, GET, MOVE = (
     str(StudyRootQueryRetrieveInformationModelFind),

@@ -40,9 +40,10 @@ from rxdicom.sop_class import CTImageStorage
 from rxdicom.wire.pdu import Abort, AssociateRJ, ReleaseRP, ReleaseRQ
 from rxdicom.wire.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from tests.apps.support import ARC, SECONDARY_CAPTURE, dicom_file
+from tests.ports import free_port
 from tests.runtimes.raw import DEADLINE, Raw, nothing_left
 from tests.runtimes.test_batches import store_rsp
-from tests.support import dataset_bytes, dcmtk, free_port, running
+from tests.support import dataset_bytes, dcmtk, running
 
 # ---- the peer
 

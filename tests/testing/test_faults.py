@@ -15,8 +15,9 @@ from rxdicom import AE, AssociationServer, evt
 from rxdicom.errors import ArgumentError, AssociationAborted, ConnectionFailed
 from rxdicom.testing import Corrupt, Cut, Delay, Fault, Faults, Reorder, Split, pair, relay
 from rxdicom.testing.faults import Act, End, Pause, Script
+from tests.ports import free_port
 from tests.recording.support import configured, ct_file
-from tests.support import DEADLINE, free_port, threads_and_descriptors
+from tests.support import DEADLINE, threads_and_descriptors
 from tests.testing.test_pair import answering
 from tests.wire.strategies import MANY
 
