@@ -33,35 +33,43 @@ def serve(ae: AE, args: Namespace, task: str, handlers: "list[EventHandler] | No
     if args.users:
         ae.require_user_identity = True
         bound.append((evt.EVT_USER_ID, authenticate, [read_users(args.users)]))
-    # Blocked in every thread that is started from here on: one of them waits for the signals, none is interrupted.
+    # Blocked in every thread, and one of them waits for the signals. A handler would run on the main thread alone, once
+    # that is back from where it waits, and a signal that comes right before it waits does not wake it.
     stops = {each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    again: list[int] = []
     try:
         server: AssociationServer | WorkerServer
         if args.workers is None:
             server = make_server(ae, (args.bind_address, args.port), context, bound)
         else:
             server = _make_worker_server(ae, args, bound).start()
-        stopping = threading.Event()
+        stopping, over = threading.Event(), threading.Event()
 
-        def stop() -> None:
+        def obey() -> None:
             LOG.info("%s: stops on %s", server.ae_title, signal.Signals(signal.sigwait(stops)).name)
             stopping.set()
-            server.shutdown(args.drain or 0.0)
+            # A second one, while associations end, is obeyed at once.
+            again.append(signal.sigwait(stops))
+            over.set()
 
-        stopper = threading.Thread(target=stop, name="rxdicom-stop", daemon=True)
-        stopper.start()
+        def stop() -> None:
+            stopping.wait()
+            server.shutdown(args.drain or 0.0)
+            over.set()
+
+        for work in (obey, stop):
+            threading.Thread(target=work, name=f"rxdicom-{work.__name__}", daemon=True).start()
         LOG.info(
             "%s listens on %s%s, %s", server.ae_title, _shown(*server.address), " with TLS" if context else "", task
         )
         if isinstance(server, AssociationServer):
             server.serve_forever()
-        else:
-            stopping.wait()
+        over.wait()
     finally:
-        # A second Ctrl-C, while associations end, is obeyed at once.
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    stopper.join()
+    for number in again:
+        signal.raise_signal(number)
     return 0
 
 
