@@ -20,7 +20,10 @@ class Waiting:
         self._events = 0
 
     def wait(self, fd: int, events: int, deadline: float | None) -> bool:
-        """Wait for ``events`` of the socket (0: not for it at all). Whether it is ready, or has failed."""
+        """Wait for ``events`` of the socket (0: not for it at all). Whether it is ready, or has failed.
+
+        Not so where it is ready and the waiting thread has been woken as well: what it was woken for goes first.
+        """
         if events != self._events:
             self._watch(fd, events)
         ready = self._poll.poll(milliseconds(deadline))
@@ -28,7 +31,7 @@ class Waiting:
             return True
         if ready:
             self._wake.clear()
-        return len(ready) == 2
+        return False
 
     def _watch(self, fd: int, events: int) -> None:
         if events:
