@@ -26,7 +26,7 @@ from rxdicom.services.effects import (
     Value,
 )
 from rxdicom.services.outcome import Result
-from rxdicom.services.provider import Series, Single
+from rxdicom.services.provider import Row, Single
 from rxdicom.wire.dimse import Message
 
 _Result = TypeVar("_Result")
@@ -79,7 +79,7 @@ class Performance(ABC):
         """Whether C-CANCEL has come for this request, or its association is over."""
         return self.cancelled
 
-    async def perform(self, row: Single | Series, event: Any) -> Result:
+    async def perform(self, row: Row, event: Any) -> Result:
         """Answer a request. What ends the association is raised."""
         if isinstance(row, Single):
             return row.answer(event, await self._call(event))

@@ -9,7 +9,7 @@ from rxdicom.runtimes.association import AssociationState
 from rxdicom.runtimes.files import forget, store
 from rxdicom.service_class import ServiceClass
 from rxdicom.services.outcome import STATUS_UNUSABLE, Outcome, Result, fault, response
-from rxdicom.services.provider import DUPLICATE_INVOCATION, Series, Single, is_listed, not_kept, refused
+from rxdicom.services.provider import DUPLICATE_INVOCATION, Row, is_listed, not_kept, refused
 from rxdicom.sop_class import uid_to_service_class
 from rxdicom.wire.dimse import Message, message
 from rxdicom.wire.encoded import BytesSource, Source
@@ -99,7 +99,7 @@ class Provider(Generic[_Performance]):
         if request.data is not None:
             forget(request.data)
 
-    def event(self, row: Single | Series, request: Message, performance: _Performance) -> ServiceEvent:
+    def event(self, row: Row, request: Message, performance: _Performance) -> ServiceEvent:
         """What the handler is called with."""
         record = row.record
         context, _ = self._context(request.context_id)

@@ -119,7 +119,10 @@ class Series:
     service: Callable[[Any], Service[Result]]
 
 
-ROWS: Mapping[int, Single | Series] = {
+Row = Single | Series
+"""How a request is answered."""
+
+ROWS: Mapping[int, Row] = {
     Command.C_ECHO_RQ: Single(CEcho, status_answer),
     Command.C_STORE_RQ: Single(CStore, status_answer),
     Command.C_FIND_RQ: Series(CFind, find),

@@ -12,7 +12,7 @@ from rxdicom.runtimes.provider import Provider, source_of
 from rxdicom.runtimes.sub_operations import Blocking, MoveDestination, Route, SameAssociation, Storing
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import Result
-from rxdicom.services.provider import ROWS, Series, Single
+from rxdicom.services.provider import ROWS, Row
 from rxdicom.wire.dimse import Command, Message
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Performer:
             answer = await self._performed(ROWS[request.kind], request)
         self._assoc.respond(answer, source_of(answer))
 
-    async def _performed(self, row: Single | Series, request: Message) -> Message:
+    async def _performed(self, row: Row, request: Message) -> Message:
         performance = SteppedPerformance(
             self._assoc.handlers,
             send=self._send_pending,

@@ -724,7 +724,7 @@ def test_idle_and_dripping_connections() -> None:
                         if drip in opened:
                             drip.send(b"\0")
             assert seconds - 0.05 <= min(took)
-            assert time.monotonic() < accepted + seconds + 3 * SOON
+            assert time.monotonic() < accepted + seconds + SOON
 
 
 def test_what_artim_ends_says_so() -> None:

@@ -18,7 +18,7 @@ from rxdicom.runtimes.provider import Provider, source_of
 from rxdicom.runtimes.sub_operations import MoveDestination, Route, SameAssociation
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import Result
-from rxdicom.services.provider import ROWS, Series, Single
+from rxdicom.services.provider import ROWS, Row
 from rxdicom.wire.dimse import Command, Message
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Performer:
         if self._assoc.is_established:
             await self._send(answer)
 
-    async def _answer(self, row: Single | Series, request: Message) -> Message:
+    async def _answer(self, row: Row, request: Message) -> Message:
         routes = {"route": self._route(request), "open_route": self._open_route(request)}
         performance = LoopPerformance(self._assoc.handlers, self._workers, send=self._send_pending, **routes)
         event = self._provider.event(row, request, performance)

@@ -24,7 +24,7 @@ from rxdicom.services.effects import (
     Value,
 )
 from rxdicom.services.outcome import Result
-from rxdicom.services.provider import Series, Single
+from rxdicom.services.provider import Row, Single
 from rxdicom.wire.dimse import Command, Message
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Performance:
         """Whether C-CANCEL has come for this request, or its association is over."""
         return self.cancelled
 
-    def perform(self, row: Single | Series, event: Any) -> Result:
+    def perform(self, row: Row, event: Any) -> Result:
         """Answer a request. What ends the association is raised."""
         self.thread = threading.get_ident()
         if isinstance(row, Single):

@@ -15,7 +15,7 @@ from rxdicom.runtimes.threads.connection import Connection
 from rxdicom.runtimes.threads.driver import Dial, Performance
 from rxdicom.services.effects import Open
 from rxdicom.services.outcome import Outcome, Result, response
-from rxdicom.services.provider import ROWS, TOO_MANY, Series, Single
+from rxdicom.services.provider import ROWS, TOO_MANY, Row, Series
 from rxdicom.wire.dimse import Command, Message
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Performer(Provider[Performance]):
         thread = threading.get_ident()
         return any(each.thread == thread for each in self.running)
 
-    def _run(self, row: Single | Series, request: Message, performance: Performance) -> None:
+    def _run(self, row: Row, request: Message, performance: Performance) -> None:
         event = self.event(row, request, performance)
         try:
             result: Result = performance.perform(row, event)
